@@ -1,0 +1,1 @@
+"""The tfod-zoo command line: one small file a command."""

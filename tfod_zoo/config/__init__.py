@@ -1,0 +1,1 @@
+"""pipeline.config and label maps, without TensorFlow."""

@@ -1,0 +1,9 @@
+"""The errors a user is meant to read: one sentence each, shown by the command line without a trace."""
+
+
+class ZooError(Exception):
+    """An expected failure; its message says what is wrong, where, and what to do. The command line exits with 1."""
+
+
+class UsageError(ZooError):
+    """A call that cannot be right as written (a misspelt name, flags that contradict). The command line exits with 2."""

@@ -1,0 +1,1 @@
+"""COCO metrics over a detector and a data set."""

@@ -1,0 +1,1 @@
+"""The detection networks and what they share."""

@@ -1,0 +1,1 @@
+"""CenterNet (Objects as Points, arXiv:1904.07850)."""

@@ -1,0 +1,1 @@
+"""Training on Model Garden's task and trainer."""

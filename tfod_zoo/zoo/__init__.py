@@ -1,0 +1,1 @@
+"""The registry of zoo models and the store that holds their archives."""
