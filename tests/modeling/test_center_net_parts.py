@@ -1,0 +1,127 @@
+"""CenterNet's targets, losses and decoding against the worked examples of the specification (section 20)."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tfod_zoo.modeling.center_net import decoding, losses, targets
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "sigma"),
+    [(1, 1, 1 / 6), (2, 4, 1 / 6), (4, 4, 0.5), (8, 8, 5 / 6), (32, 64, 23 / 6), (64, 64, 35 / 6), (0, 0, 1 / 6)],
+)
+def test_gaussian_sigma(height, width, sigma):
+    value = targets.gaussian_sigma(tf.constant(float(height)), tf.constant(float(width)), 0.7)
+    assert float(value) == pytest.approx(sigma, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("logit", "target", "loss"),
+    [(0, 1, 0.1732868), (2, 0.5, 0.1031299), (-2, 0, 0.0018035626), (10, 0, 9.208332), (-12, 1, 9.208498)],
+)
+def test_penalty_reduced_focal(logit, target, loss):
+    value = losses.penalty_reduced_focal(tf.constant(float(logit)), tf.constant(float(target)), 2.0, 4.0)
+    assert float(value) == pytest.approx(loss, rel=1e-4)
+
+
+def one_image(boxes, classes, weights):
+    return {
+        "boxes": tf.constant([boxes], tf.float32),
+        "classes": tf.constant([classes], tf.int32),
+        "weights": tf.constant([weights], tf.float32),
+    }
+
+
+def test_box_targets():
+    groundtruth = one_image([[0.1, 0.1, 0.5, 0.6], [0.3, 0.2, 0.9, 0.7]], [0, 0], [1, 1])
+    got = targets.center_targets(groundtruth, 16, 16, 2, 0.7)
+    np.testing.assert_array_equal(got["y"], [[4, 9]])
+    np.testing.assert_array_equal(got["x"], [[5, 7]])
+    np.testing.assert_allclose(got["size"], [[[6.4, 8], [9.6, 8]]], rtol=1e-5)
+    np.testing.assert_allclose(got["offset"], [[[0.8, 0.6], [0.6, 0.2]]], atol=1e-5)
+
+
+def test_whole_loss():
+    groundtruth = one_image(
+        [[0.1, 0.1, 0.5, 0.6], [0.3, 0.2, 0.7, 0.7], [0.05, 0.65, 0.45, 0.95], [0, 0, 0, 0]], [0, 0, 1, 0], [1, 1, 1, 0]
+    )
+    wanted = targets.center_targets(groundtruth, 16, 16, 2, 0.7)
+    np.testing.assert_allclose(tf.reduce_sum(wanted["heatmap"], [0, 1, 2]), [3.232570, 1.616310], rtol=1e-5)
+    weights = losses.pixel_weights(tf.constant([[48, 64, 3]]), 16, 16, 4)
+    center = [tf.fill([1, 16, 16, 2], -2.19)]
+    assert float(losses.center_loss(center, wanted, weights, 2.0, 4.0)) == pytest.approx(1.991417, rel=1e-5)
+    assert float(losses.center_loss(center * 2, wanted, weights, 2.0, 4.0)) == pytest.approx(1.991417, rel=1e-5)
+    assert 0.1 * float(losses.regression_loss([tf.ones([1, 16, 16, 2])], wanted, "size")) == pytest.approx(
+        1.133333, rel=1e-5
+    )
+    assert float(losses.regression_loss([tf.fill([1, 16, 16, 2], 0.5)], wanted, "offset")) == pytest.approx(
+        0.666666, rel=1e-5
+    )
+
+
+def test_pixel_weights_cover_every_touched_cell():
+    weights = losses.pixel_weights(tf.constant([[21, 32, 3]]), 8, 8, 4).numpy()
+    assert weights[0, :, :, 0].sum(0).tolist() == [6] * 8
+
+
+def decode_one(cell, size, offset, true, side=4):
+    center = np.full([1, side, side, 1], -9, np.float32)
+    center[0, cell[0], cell[1], 0] = 3
+    return decoding.decode_boxes(
+        tf.constant(center),
+        tf.fill([1, side, side, 1], 0.0) + tf.constant(size, tf.float32),
+        tf.fill([1, side, side, 1], 0.0) + tf.constant(offset, tf.float32),
+        tf.constant([[*true, 3]]),
+        max_detections=1,
+        stride=4,
+    )
+
+
+def test_decoded_box():
+    got = decode_one((1, 2), (2, 3), (0.25, 0.5), (12, 16))
+    np.testing.assert_allclose(got["detection_boxes_strided"][0, 0], [0.25, 1, 2.25, 4], atol=1e-5)
+    np.testing.assert_allclose(got["detection_boxes"][0, 0], [0.083333, 0.25, 0.75, 1], atol=1e-5)
+    negative = decode_one((3, 0), (-1, 10), (0.5, 0.5), (12, 16))
+    np.testing.assert_allclose(negative["detection_boxes_strided"][0, 0], [3.5, 0, 3.5, 4], atol=1e-5)
+    np.testing.assert_allclose(negative["detection_boxes"][0, 0], [1, 0, 1, 1], atol=1e-5)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    height=st.integers(2, 9),
+    width=st.integers(2, 9),
+    classes=st.integers(1, 4),
+    k=st.integers(1, 8),
+)
+def test_top_k_is_over_cells_and_classes_together(seed, height, width, classes, k):
+    k = min(k, height * width * classes)
+    peaks = np.random.default_rng(seed).integers(0, 9, [2, height, width, classes]).astype(np.float32)
+    scores, y, x, c = (value.numpy() for value in decoding.top_k_peaks(tf.constant(peaks), k))
+    flat = peaks.reshape(2, -1)
+    order = np.argsort(-flat, axis=-1, kind="stable")[:, :k]  # stable: ties to the lower index
+    np.testing.assert_array_equal((y * width + x) * classes + c, order)
+    np.testing.assert_array_equal(scores, np.take_along_axis(flat, order, -1))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    y=st.floats(0.1, 0.9), x=st.floats(0.1, 0.9), height=st.floats(0.05, 0.2), width=st.floats(0.05, 0.2)
+)
+def test_decoding_inverts_the_targets(y, x, height, width):
+    """Perfect maps of one object decode to its box."""
+    box = np.array([y - height / 2, x - width / 2, y + height / 2, x + width / 2], np.float32)
+    wanted = targets.center_targets(one_image([box], [0], [1]), 16, 16, 1, 0.7)
+    heatmap = tf.clip_by_value(wanted["heatmap"], 1e-4, 1 - 1e-4)
+    got = decoding.decode_boxes(
+        tf.math.log(heatmap / (1 - heatmap)),
+        tf.broadcast_to(wanted["size"][:, :, None], [1, 16, 16, 2]),
+        tf.broadcast_to(wanted["offset"][:, :, None], [1, 16, 16, 2]),
+        tf.constant([[64, 64, 3]]),
+        max_detections=1,
+        stride=4,
+    )
+    np.testing.assert_allclose(got["detection_boxes"][0, 0], np.clip(box, 0, 1), atol=1e-4)

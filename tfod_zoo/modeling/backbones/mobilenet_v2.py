@@ -1,0 +1,44 @@
+"""MobileNetV2 (Sandler et al., arXiv:1801.04381) as TFOD's CenterNet extractors use it (spec: CenterNet, 4.4)."""
+
+import tf_keras
+
+# Every batch norm of the body: the values that TFOD writes over those of Keras applications.
+BATCH_NORM_MOMENTUM = 0.9997
+BATCH_NORM_EPSILON = 1e-3
+KERNEL_STDDEV = 0.09  # truncated normal, all convolutions of the body
+
+# Strides 4, 8, 16, 32.
+TAPS = ("block_2_add", "block_5_add", "block_9_add", "out_relu")
+
+
+def _tfod_layer(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
+    """A copy of a Keras applications layer with TFOD's settings."""
+    if isinstance(layer, tf_keras.layers.ZeroPadding2D):
+        # The explicit pad before a stride-2 convolution equals SAME for even sizes; SAME saves a copy of the map.
+        return tf_keras.layers.Activation("linear", name=layer.name)
+    config = layer.get_config()
+    if isinstance(layer, tf_keras.layers.DepthwiseConv2D):
+        config.update(padding="same", depthwise_initializer=tf_keras.initializers.TruncatedNormal(stddev=KERNEL_STDDEV))
+    elif isinstance(layer, tf_keras.layers.Conv2D):
+        config.update(padding="same", kernel_initializer=tf_keras.initializers.TruncatedNormal(stddev=KERNEL_STDDEV))
+    elif isinstance(layer, tf_keras.layers.BatchNormalization):
+        config.update(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON)
+    return layer.__class__.from_config(config)
+
+
+def mobilenet_v2(height: int, width: int, alpha: float = 1.0) -> tf_keras.Model:
+    """Builds the body with random weights.
+
+    Args:
+      height, width: input size in pixels, each a multiple of 32.
+      alpha: width multiplier (TFOD's `depth_multiplier`).
+
+    Returns:
+      A functional model from `[B, height, width, 3]` float32 in [-1, 1] to the four maps of `TAPS` (for alpha 1:
+      24, 32, 64 and 1280 channels at strides 4, 8, 16 and 32). Its layer order numbers the zoo checkpoint's keys.
+    """
+    published = tf_keras.applications.MobileNetV2(
+        input_shape=(height, width, 3), alpha=alpha, include_top=False, weights=None
+    )
+    body = tf_keras.models.clone_model(published, clone_function=_tfod_layer)
+    return tf_keras.Model(body.inputs, [body.get_layer(tap).output for tap in TAPS], name="mobilenet_v2")

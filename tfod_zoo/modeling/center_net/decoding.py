@@ -1,0 +1,80 @@
+"""From CenterNet's raw maps to boxes (spec: CenterNet, section 6)."""
+
+import tensorflow as tf
+
+PEAK_TOLERANCE = 1e-6  # a cell within this of its neighbourhood's maximum is a peak
+
+
+def heatmap_peaks(probabilities: tf.Tensor, kernel_size: int = 3) -> tf.Tensor:
+    """Keeps a cell's probability where it is the maximum of its neighbourhood in its channel, zero elsewhere.
+
+    Args:
+      probabilities: `[B, H, W, C]` float32 in 0..1.
+      kernel_size: side of the neighbourhood in cells; 0 or 1 keeps everything.
+    """
+    if kernel_size <= 1:
+        return probabilities
+    highest = tf.nn.max_pool2d(probabilities, kernel_size, strides=1, padding="SAME")
+    return tf.where(tf.abs(probabilities - highest) < PEAK_TOLERANCE, probabilities, 0.0)
+
+
+def top_k_peaks(peaks: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The k highest cells over positions and classes together; ties go to the lower flat index.
+
+    Args:
+      peaks: `[B, H, W, C]` float32, static H, W and C; k at most H x W x C.
+
+    Returns:
+      scores `[B, k]` float32, descending; y, x and class, each `[B, k]` int32.
+    """
+    height, width, channels = peaks.shape[1:]
+    scores, index = tf.math.top_k(tf.reshape(peaks, [-1, height * width * channels]), k)
+    cell = index // channels
+    return scores, cell // width, cell % width, index % channels
+
+
+def at_cells(maps: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """Values of `[B, H, W, D]` maps at integer cells y, x `[B, N]` -> `[B, N, D]`; cells are clamped into the map."""
+    height, width, depth = maps.shape[1:]
+    cell = tf.clip_by_value(y, 0, height - 1) * width + tf.clip_by_value(x, 0, width - 1)
+    return tf.gather(tf.reshape(maps, [-1, height * width, depth]), cell, batch_dims=1)
+
+
+def decode_boxes(
+    center: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, true_image_shapes: tf.Tensor, max_detections: int, stride: int
+) -> dict[str, tf.Tensor]:
+    """Boxes at the peaks of the centre heatmap.
+
+    Args:
+      center: `[B, H, W, C]` logits. scale: `[B, H, W, 2]` (h, w) and offset: `[B, H, W, 2]` (y, x), in output cells.
+      true_image_shapes: `[B, 3]` int32, the image's size inside the padded input, in input pixels.
+      max_detections: boxes returned per image.
+      stride: input pixels per output cell.
+
+    Returns:
+      TFOD's detection dict: `detection_boxes [B, k, 4]` normalised to the true image, in 0..1;
+      `detection_boxes_strided [B, k, 4]` in output cells; `detection_scores [B, k]`; `detection_multiclass_scores
+      [B, k, C]`; `detection_classes [B, k]` int32, 0-based; `num_detections [B]` int32.
+    """
+    height, width, _ = center.shape[1:]
+    true_size = true_image_shapes[:, None, :2]
+    # The reference compares output rows with input pixels here, so padding is masked only for images smaller than the
+    # map itself; published figures depend on it (spec, section 6).
+    inside = tf.cast(tf.range(height) < true_size[..., 0], tf.float32)[:, :, None, None]
+    inside *= tf.cast(tf.range(width) < true_size[..., 1], tf.float32)[:, None, :, None]
+    probabilities = tf.sigmoid(center) * inside
+
+    scores, y, x, classes = top_k_peaks(heatmap_peaks(probabilities), max_detections)
+    size = tf.maximum(at_cells(scale, y, x), 0.0)
+    middle = tf.cast(tf.stack([y, x], -1), tf.float32) + at_cells(offset, y, x)
+    limits = tf.constant([height, width, height, width], tf.float32)
+    strided = tf.clip_by_value(tf.concat([middle - size / 2, middle + size / 2], -1), 0.0, limits)
+    normalized = strided * stride / tf.cast(tf.concat([true_size, true_size], -1), tf.float32)
+    return {
+        "detection_boxes": tf.clip_by_value(normalized, 0.0, 1.0),
+        "detection_boxes_strided": strided,
+        "detection_scores": scores,
+        "detection_multiclass_scores": at_cells(probabilities, y, x),
+        "detection_classes": classes,
+        "num_detections": tf.reduce_sum(tf.cast(scores > 0, tf.int32), -1),
+    }

@@ -1,0 +1,61 @@
+"""CenterNet's losses (spec: CenterNet, section 10)."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tfod_zoo.modeling.center_net.decoding import at_cells
+
+PROBABILITY_MARGIN = 1e-4  # probabilities are clipped this far from 0 and 1; the clip stops gradients beyond
+
+
+def penalty_reduced_focal(logits: tf.Tensor, targets: tf.Tensor, alpha: float, beta: float) -> tf.Tensor:
+    """Penalty-reduced pixel-wise focal loss (arXiv:1904.07850, equation 1), element by element.
+
+    Args:
+      logits: raw scores, any shape. targets: of the same shape, in 0..1; exactly 1 at object centres.
+      alpha: focusing exponent. beta: how far cells near a centre are forgiven.
+
+    Returns:
+      Loss of the inputs' shape, non-negative.
+    """
+    probability = tf.clip_by_value(tf.sigmoid(logits), PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
+    positive = -tf.pow(1 - probability, alpha) * tf.math.log(probability)
+    negative = -tf.pow(1 - targets, beta) * tf.pow(probability, alpha) * tf.math.log(1 - probability)
+    return tf.where(tf.equal(targets, 1.0), positive, negative)
+
+
+def pixel_weights(true_image_shapes: tf.Tensor, height: int, width: int, stride: int) -> tf.Tensor:
+    """1 for output cells that the true image touches, 0 for padding: `[B, 3]` int32 -> `[B, height, width, 1]`."""
+    cells = -(-true_image_shapes[:, None, :2] // stride)
+    rows = tf.cast(tf.range(height) < cells[..., 0], tf.float32)
+    columns = tf.cast(tf.range(width) < cells[..., 1], tf.float32)
+    return (rows[:, :, None] * columns[:, None, :])[..., None]
+
+
+def center_loss(
+    outputs: Sequence[tf.Tensor], targets: dict[str, tf.Tensor], weights: tf.Tensor, alpha: float, beta: float
+) -> tf.Tensor:
+    """Focal loss of every output `[B, H, W, C]` against the heatmap, per object; a scalar."""
+    total = tf.add_n(
+        [tf.reduce_sum(penalty_reduced_focal(logits, targets["heatmap"], alpha, beta) * weights) for logits in outputs]
+    )
+    return total / (len(outputs) * num_objects(targets["weights"]))
+
+
+def regression_loss(outputs: Sequence[tf.Tensor], targets: dict[str, tf.Tensor], key: str) -> tf.Tensor:
+    """L1 of every output `[B, H, W, 2]` at the centre cells against `targets[key]`, per object; a scalar."""
+    total = tf.add_n(
+        [
+            tf.reduce_sum(
+                tf.abs(at_cells(output, targets["y"], targets["x"]) - targets[key]) * targets["weights"][..., None]
+            )
+            for output in outputs
+        ]
+    )
+    return total / (len(outputs) * num_objects(targets["weights"]))
+
+
+def num_objects(weights: tf.Tensor) -> tf.Tensor:
+    """Normaliser: how many weights of `[B, M]` are not zero in the whole batch, at least 1."""
+    return tf.maximum(tf.reduce_sum(tf.cast(tf.not_equal(weights, 0.0), tf.float32)), 1.0)

@@ -1,0 +1,143 @@
+"""What every detector of the package is: one interface from pixels to detections, losses and checkpoints."""
+
+import functools
+
+import tensorflow as tf
+import tf_keras
+
+from tfod_zoo.errors import UsageError
+from tfod_zoo.modeling import checkpoint
+from tfod_zoo.modeling.image_resizer import canvas_size, resize_and_pad
+
+RESTORE_MODES = ("full", "detection", "classification")
+
+
+class DetectionModel(tf_keras.Model):
+    """A detection network built from a pipeline config; its variables exist as soon as it is built.
+
+    A family implements `normalize`, `call`, `postprocess`, `compute_losses` and `tfod_tree`.
+
+    Args:
+      pipeline: TrainEvalPipelineConfig message.
+      image_resizer: the family's ImageResizer message, which fixes the size of the network's input.
+
+    Attributes:
+      pipeline: the message it was built from.
+      input_shape_hw: (height, width) of the padded network input, in pixels.
+      num_classes, max_detections: classes without background; detections per image.
+    """
+
+    num_classes: int
+    max_detections: int
+
+    def __init__(self, pipeline, image_resizer, **kwargs):
+        super().__init__(**kwargs)
+        self.pipeline = pipeline
+        self._image_resizer = image_resizer
+        self.input_shape_hw = canvas_size(image_resizer)
+
+    def preprocess(self, images) -> tuple[tf.Tensor, tf.Tensor]:
+        """Resizes, pads and normalises a batch of images of one size (spec: CenterNet, section 3).
+
+        Args:
+          images: `[B, H, W, 3]` RGB, uint8 or float32, values in 0..255.
+
+        Returns:
+          inputs: `[B, H', W', 3]` float32, what the network takes.
+          true_image_shapes: `[B, 3]` int32, size of the resized image before padding.
+
+        Raises:
+          UsageError: another dtype or rank.
+        """
+        images = tf.convert_to_tensor(images)
+        if images.dtype not in (tf.uint8, tf.float32) or images.shape.rank != 4 or images.shape[-1] != 3:
+            raise UsageError(
+                f"images are {images.dtype.name} of shape {images.shape}; give uint8 or float32 of shape [B, H, W, 3] "
+                "with values in 0..255."
+            )
+        canvas, true_shape = resize_and_pad(tf.cast(images, tf.float32), self._image_resizer)
+        return self.normalize(canvas), tf.tile(true_shape[None], [tf.shape(images)[0], 1])
+
+    def normalize(self, canvas: tf.Tensor) -> tf.Tensor:
+        """Resized and padded RGB pixels `[B, H', W', 3]` float32 in 0..255 -> network inputs of the same shape."""
+        raise NotImplementedError
+
+    def postprocess(self, predictions: dict, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Raw predictions -> TFOD's detection dict, classes 0-based."""
+        raise NotImplementedError
+
+    def compute_losses(
+        self, predictions: dict, groundtruth: dict[str, tf.Tensor], true_image_shapes: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Raw predictions and padded ground truth -> scalars under TFOD's loss keys; their sum is what training minimises."""
+        raise NotImplementedError
+
+    @property
+    def tfod_tree(self):
+        """The model's variables as a trackable tree with TFOD's attribute names: what a checkpoint calls `model`."""
+        raise NotImplementedError
+
+    @tf.function(reduce_retracing=True)
+    def detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The whole chain from images to detections, as TFOD's SavedModel gives them.
+
+        Args:
+          images: `[B, H, W, 3]` uint8 RGB, all of one size.
+
+        Returns:
+          Float32 tensors under the keys of TFOD's serving signature; `detection_classes` are label-map ids (from 1).
+        """
+        inputs, true_image_shapes = self.preprocess(images)
+        detections = dict(self.postprocess(self(inputs, true_image_shapes, training=False), true_image_shapes))
+        detections["detection_classes"] += 1
+        return {key: tf.cast(value, tf.float32) for key, value in detections.items()}
+
+    @functools.cached_property
+    def keyed_variables(self) -> dict[str, tf.Variable]:
+        """Every variable by its key in a zoo checkpoint, `model/.../.ATTRIBUTES/VARIABLE_VALUE`."""
+        return dict(checkpoint.keyed_variables(self.tfod_tree, "model"))
+
+    def _restore_targets(self, mode: str) -> dict[str, tf.Variable]:
+        """Checkpoint key -> variable for a restore mode (spec: CenterNet, section 15)."""
+        if mode == "full":
+            return self.keyed_variables
+        if mode == "detection":
+            prefix = "model/_feature_extractor/"
+            return {key: value for key, value in self.keyed_variables.items() if key.startswith(prefix)}
+        if mode == "classification":
+            prefix = "model/_feature_extractor/_base_model/"
+            return {
+                key.replace(prefix, "feature_extractor/"): value
+                for key, value in self.keyed_variables.items()
+                if key.startswith(prefix)
+            }
+        advice = ' ("fine_tune" was dropped by TFOD: use "detection")' if mode == "fine_tune" else ""
+        raise UsageError(f'there is no restore mode "{mode}"; use one of {", ".join(RESTORE_MODES)}{advice}.')
+
+    def restore_checkpoint(self, prefix, mode: str = "full") -> checkpoint.RestoreReport:
+        """Restores a zoo or training checkpoint of TFOD or of this package.
+
+        Args:
+          prefix: checkpoint prefix, such as `.../checkpoint/ckpt-0`.
+          mode: "full" (everything), "detection" (the feature extractor: heads stay as they are), or
+            "classification" (the body, from a classification checkpoint).
+
+        Returns:
+          A report of what was and was not restored.
+
+        Raises:
+          CheckpointError: a variable is missing there or has another shape; nothing was changed.
+          UsageError: no such mode.
+        """
+        wanted = self._restore_targets(mode)
+        restored = {id(variable) for variable in wanted.values()}
+        kept = [key for key, variable in self.keyed_variables.items() if id(variable) not in restored]
+        return checkpoint.restore(str(prefix), wanted, kept)
+
+    def save_checkpoint(self, prefix) -> None:
+        """Writes the model to `prefix` with TFOD's keys, as TFOD's own loader could restore it.
+
+        Raises:
+          CheckpointError: it could not be written; an earlier checkpoint there is unharmed.
+        """
+        checkpoint.save(str(prefix), self.tfod_tree)

@@ -1,0 +1,83 @@
+"""From a pipeline config, a zoo name or a folder to a model."""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+from tfod_zoo.config.generate import generate_pipeline
+from tfod_zoo.config.pipeline import read_pipeline
+from tfod_zoo.errors import UsageError, ZooError
+from tfod_zoo.modeling.center_net.model import CenterNet
+from tfod_zoo.modeling.detection_model import DetectionModel
+from tfod_zoo.zoo.registry import get_model, list_models
+from tfod_zoo.zoo.store import download
+
+_FAMILIES = {"center_net": CenterNet}
+
+
+def build(pipeline, training: bool = False, deterministic_sampling: bool = False) -> DetectionModel:
+    """Builds the network of a pipeline config with random weights.
+
+    Args:
+      pipeline: TrainEvalPipelineConfig message (`read_pipeline`, `generate_pipeline`).
+      training: builds the training form; for CenterNet both forms are one.
+      deterministic_sampling: replaces random samplers by the first in index order; CenterNet has none.
+
+    Raises:
+      ZooError: the config names a network or a part that does not exist here.
+    """
+    del training, deterministic_sampling  # two-stage detectors need them, CenterNet does not
+    family = pipeline.model.WhichOneof("model")
+    if family not in _FAMILIES:
+        raise ZooError(
+            f"model.{family or '...'} has no network here; there is {', '.join('model.' + name for name in _FAMILIES)}."
+        )
+    return _FAMILIES[family](pipeline)
+
+
+def load(name_or_folder, weights: str = "zoo", store=None) -> DetectionModel:
+    """Builds a model and gives it weights.
+
+    Args:
+      name_or_folder: a zoo model's name, or a folder with a `pipeline.config` and checkpoints (an unpacked archive, or
+        the `--model-dir` of a training run, whose newest checkpoint is taken).
+      weights: "zoo" (the published ones, downloaded when the store lacks them; for a folder, its own), "random", or a
+        checkpoint prefix, all restored in full.
+      store: where archives are kept; see `tfod_zoo.download`.
+
+    Raises:
+      UsageError: neither a model's name nor a folder with a `pipeline.config`.
+      ZooError: the network does not exist here, or the checkpoint does not fit.
+    """
+    folder = Path(name_or_folder)
+    if str(name_or_folder) in list_models():
+        return _load_zoo_model(str(name_or_folder), weights, store)
+    if not (folder / "pipeline.config").is_file():
+        if folder.is_dir():
+            raise UsageError(f"{folder} has no pipeline.config; give a training folder or an unpacked zoo archive.")
+        get_model(str(name_or_folder))  # raises with the nearest names
+    model = build(read_pipeline(folder / "pipeline.config"))
+    if weights != "random":
+        model.restore_checkpoint(_newest_checkpoint(folder) if weights == "zoo" else weights)
+    return model
+
+
+def _load_zoo_model(name: str, weights: str, store) -> DetectionModel:
+    if weights != "zoo":
+        model = build(generate_pipeline(name))
+        if weights != "random":
+            model.restore_checkpoint(weights)
+        return model
+    folder = download(name, store=store)
+    # The archive's own config describes its checkpoint; the generated one is the recipe to train it.
+    model = build(generate_pipeline(name))
+    model.restore_checkpoint(folder / get_model(name).checkpoint_prefix)
+    return model
+
+
+def _newest_checkpoint(folder: Path) -> str:
+    for place in (folder, folder / "checkpoint"):
+        prefix = tf.train.latest_checkpoint(str(place))
+        if prefix:
+            return prefix
+    raise ZooError(f"{folder} holds no checkpoint yet; train first, or give weights=PREFIX.")

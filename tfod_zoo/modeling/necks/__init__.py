@@ -1,0 +1,1 @@
+"""Necks: from a backbone's feature maps to the one map that the heads read."""

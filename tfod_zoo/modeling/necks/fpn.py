@@ -1,0 +1,65 @@
+"""The top-down pyramid of TFOD's CenterNets: one output map at stride 4 (spec: CenterNet, 4.2 and 4.5)."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tf_keras
+
+BATCH_NORM_MOMENTUM = 0.99
+BATCH_NORM_EPSILON = 1e-3
+
+
+class TopDownPyramid(tf_keras.layers.Layer):
+    """Merges a backbone's four maps from the coarsest to the finest.
+
+    Each step doubles the size, adds a 1x1 lateral of the next finer map, and brings the sum to the next step's width
+    by 3x3 convolution, batch norm and ReLU.
+
+    Args:
+      filters: widths of the lateral at each step, coarse to fine, and of the output at the end; e.g. (64, 32, 24, 24)
+        for MobileNetV2: laterals 64, 32 and 24 wide, output 24 channels.
+      separable: depthwise separable 3x3 convolutions (`use_separable_conv`).
+      interpolation: "nearest" or "bilinear" doubling (`upsampling_interpolation`).
+    """
+
+    def __init__(self, filters: Sequence[int], separable: bool = False, interpolation: str = "nearest", **kwargs):
+        super().__init__(**kwargs)
+        convolution = tf_keras.layers.SeparableConv2D if separable else tf_keras.layers.Conv2D
+        self.top = tf_keras.layers.Conv2D(filters[0], 1, name="top")
+        self.upsample = tf_keras.layers.UpSampling2D(2, interpolation=interpolation)
+        self.laterals, self.convolutions, self.norms = [], [], []
+        for step, (lateral, output) in enumerate(zip(filters[:-1], filters[1:], strict=True)):
+            self.laterals.append(tf_keras.layers.Conv2D(lateral, 1, name=f"lateral_{step}"))
+            self.convolutions.append(convolution(output, 3, padding="same", name=f"conv_{step}"))
+            self.norms.append(
+                tf_keras.layers.BatchNormalization(
+                    momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=f"norm_{step}"
+                )
+            )
+
+    def build(self, input_shape: Sequence) -> None:
+        shapes = [tf.TensorShape(shape) for shape in input_shape]
+        self.top.build(shapes[-1])
+        for lateral, convolution, norm, shape in zip(
+            self.laterals, self.convolutions, self.norms, reversed(shapes[:-1]), strict=True
+        ):
+            lateral.build(shape)
+            merged = tf.TensorShape([*shape[:-1], lateral.filters])
+            convolution.build(merged)
+            norm.build(tf.TensorShape([*shape[:-1], convolution.filters]))
+        super().build(input_shape)
+
+    def call(self, inputs: Sequence[tf.Tensor], training: bool = False) -> tf.Tensor:
+        """`[C2, C3, C4, C5]` at strides 4 to 32 -> `[B, H/4, W/4, filters[-1]]`."""
+        x = self.top(inputs[-1])
+        for lateral, convolution, norm, features in zip(
+            self.laterals, self.convolutions, self.norms, reversed(inputs[:-1]), strict=True
+        ):
+            x = self.upsample(x) + lateral(features)
+            x = tf.nn.relu(norm(convolution(x), training=training))
+        return x
+
+    def checkpoint_layers(self) -> list[tf_keras.layers.Layer]:
+        """The layers with variables in the order of TFOD's `layer_with_weights-N`, N from 1 (N = 0 is the body)."""
+        steps = zip(self.laterals, self.convolutions, self.norms, strict=True)
+        return [self.top, *(layer for step in steps for layer in step)]
