@@ -1,0 +1,73 @@
+"""What a figure was measured on: processor, memory, versions, threads. Without it a latency means nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("tensorflow", "tf-keras", "numpy")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, usable cores, memory in GiB, system, versions and the thread limits in force. No TensorFlow needed."""
+    return {
+        "cpu": cpu_model(),
+        "cores": usable_cores(),
+        "memory_gib": round(memory_bytes() / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        **{package: _version(package) for package in _PACKAGES},
+        # 0 is TensorFlow's own default: as many threads as there are cores.
+        "intra_op_threads": int(os.environ.get("TF_NUM_INTRAOP_THREADS", "0")),
+        "inter_op_threads": int(os.environ.get("TF_NUM_INTEROP_THREADS", "0")),
+    }
+
+
+def machine_line(machine: dict[str, Any]) -> str:
+    """The machine in one line, for reports."""
+    threads = machine["intra_op_threads"] or "default"
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}; "
+        f"Python {machine['python']}, TensorFlow {machine['tensorflow']}, tf-keras {machine['tf-keras']}, "
+        f"NumPy {machine['numpy']}; {threads} intra-op threads"
+    )
+
+
+def cpu_model() -> str:
+    """The processor's own name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine() or "unknown processor"
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, which in a container can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Physical memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident set this process has had so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts KiB, macOS bytes
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,204 @@
+"""A sweep: models x canvas sizes x batch sizes, an entry a process, a row of the result file each.
+
+The result file is JSON lines, appended row by row, so an interrupted sweep loses at most the entry in hand; run again,
+it skips what is finished on the same machine and retries what failed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from tfod_zoo.benchmark.entry import Entry, checkpoint_version
+from tfod_zoo.benchmark.machine import describe_machine
+from tfod_zoo.errors import UsageError, ZooError
+from tfod_zoo.zoo.registry import get_model, list_models
+
+RESULTS_FILE = "results.jsonl"
+_PATTERN_CHARACTERS = "*?["
+
+Row = dict[str, Any]
+
+
+def expand_models(patterns: Sequence[str]) -> list[str]:
+    """Zoo names, patterns over them and folders of trained models -> names and folders, each once, in order.
+
+    Raises:
+        UsageError: a pattern without a match, a name that is no model, a folder without a pipeline.config.
+    """
+    models: list[str] = []
+    for pattern in patterns:
+        if (Path(pattern) / "pipeline.config").is_file():
+            models.append(str(Path(pattern).resolve()))
+        elif Path(pattern).is_dir() and pattern not in list_models():
+            raise UsageError(f"{pattern} is a folder without pipeline.config; give a zoo model's name or a model_dir.")
+        elif any(character in pattern for character in _PATTERN_CHARACTERS):
+            matches = list_models(pattern)
+            if not matches:
+                raise UsageError(f"No zoo model's name matches {pattern!r}; see `tfod-zoo list`.")
+            models.extend(matches)
+        else:
+            models.append(get_model(pattern).name)
+    return list(dict.fromkeys(models))
+
+
+def plan(
+    models: Sequence[str],
+    *,
+    batch_sizes: Sequence[int] = (1,),
+    input_sizes: Sequence[tuple[int, int] | None] = (None,),
+    dataset: str | None = None,
+    **options: Any,
+) -> list[Entry]:
+    """The entries of a sweep. mAP does not depend on the batch size: the first of `batch_sizes` measures it for all."""
+    entries = []
+    for model in models:
+        weights = options.get("weights", "zoo")
+        folder = model if weights == "zoo" and Path(model).is_dir() else weights
+        version = checkpoint_version(folder) if folder not in ("zoo", "random") else None
+        for input_size in input_sizes:
+            for batch_size in dict.fromkeys(batch_sizes):
+                measured_on = dataset if batch_size == batch_sizes[0] else None
+                entries.append(
+                    Entry(model, batch_size=batch_size, input_size=input_size, dataset=measured_on,
+                          weights_version=version, **options)
+                )
+    return entries
+
+
+def run_sweep(
+    entries: Sequence[Entry],
+    folder: str | Path,
+    *,
+    on_row: Callable[[int, Row, bool], None] | None = None,
+    on_start: Callable[[int, Entry], None] | None = None,
+    measure: Callable[[Entry], Row] | None = None,
+) -> list[Row]:
+    """Runs what `folder`'s result file does not hold yet and returns the rows of all `entries`, in their order.
+
+    `on_start(index, entry)` comes before a measurement, `on_row(index, row, resumed)` after it or where the row was
+    there already. `measure` makes the measured fields of an entry; a process of its own by default.
+    """
+    results = Path(folder) / RESULTS_FILE
+    try:
+        results.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ZooError(
+            f"Cannot make the result folder {results.parent}: {error.strerror}; choose another --out."
+        ) from error
+    machine = describe_machine()
+    finished = {
+        Entry.from_json(row["entry"]).key: row
+        for row in read_rows(results)
+        if row["status"] == "ok" and row["machine"] == machine
+    }
+    rows = []
+    for index, entry in enumerate(entries):
+        row = finished.get(entry.key)
+        resumed = row is not None
+        if row is None:
+            if on_start:
+                on_start(index, entry)
+            row = {
+                "entry": asdict(entry),
+                "weights": entry.weights_name,
+                "published": _published(entry.model),
+                "machine": machine,
+                "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                **(measure or run_worker)(entry),
+            }
+            _append(results, row)
+        rows.append(row)
+        if on_row:
+            on_row(index, row, resumed)
+    return rows
+
+
+def read_rows(results: str | Path) -> list[Row]:
+    """The rows of a result file; a last line torn by an interruption is left out."""
+    path = Path(results)
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def latest_rows(rows: Iterable[Row]) -> list[Row]:
+    """The newest row of each entry, in the order of first appearance."""
+    newest: dict[str, Row] = {}
+    for row in rows:
+        newest[Entry.from_json(row["entry"]).key] = row
+    return list(newest.values())
+
+
+def run_worker(entry: Entry, on_images: Callable[[int], None] = lambda done: None) -> Row:
+    """Measures `entry` in a fresh process; whatever happens to that process, there is a row.
+
+    `on_images` hears how many images the entry's mAP has seen so far.
+    """
+    command = [sys.executable, "-m", "tfod_zoo.benchmark.worker"]
+    line: Row = {}
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
+        assert process.stdin and process.stdout
+        try:
+            with process.stdin as spec:
+                spec.write(json.dumps(asdict(entry)))
+            for text in process.stdout:
+                line = json.loads(text)
+                if "evaluated" in line:
+                    on_images(line["evaluated"])
+            process.wait()
+        except BaseException:  # Ctrl-C above all: the worker must not go on alone
+            process.kill()
+            process.wait()
+            raise
+        if process.returncode == 0 and "status" in line:
+            return line
+        log.seek(0)
+        return {"status": "failed", "reason": _death_reason(process.returncode, log.read())}
+
+
+def _death_reason(returncode: int, log: str) -> str:
+    if returncode < 0:
+        name = signal.Signals(-returncode).name
+        memory = "; it was probably out of memory, try a smaller batch size" if name == "SIGKILL" else ""
+        return f"the worker process was ended by {name}{memory}"
+    last = (log.strip().splitlines() or ["it printed nothing"])[-1]
+    return f"the worker process exited with {returncode}: {last}"
+
+
+def _published(model: str) -> dict[str, float | None]:
+    """The zoo's own figures for a zoo model; nothing for a model of the user's."""
+    if model not in list_models():
+        return {}
+    zoo_model = get_model(model)
+    return {"speed_ms": zoo_model.speed_ms, "box_map": zoo_model.box_map}
+
+
+def _append(results: Path, row: Row) -> None:
+    """Adds one line, on its own even after a torn one, and has it on the disk before the next entry starts."""
+    torn = results.is_file() and results.stat().st_size > 0 and not results.read_bytes().endswith(b"\n")
+    try:
+        with results.open("a", encoding="utf-8") as stream:
+            stream.write(("\n" if torn else "") + json.dumps(row) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise ZooError(
+            f"Cannot write {results}: {error.strerror}; make room and run the same command again, finished rows stay."
+        ) from error

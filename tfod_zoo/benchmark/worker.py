@@ -1,0 +1,132 @@
+"""One benchmark entry, measured in a process of its own, so that no entry's memory or failure touches another's.
+
+    echo '{"model": ...}' | python -m tfod_zoo.benchmark.worker
+
+reads an `Entry` as JSON from standard input and writes its row as the last line of standard output, in JSON; lines
+before it, {"evaluated": N}, are progress. Everything else that is printed on the way goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tfod_zoo.benchmark.entry import Entry
+from tfod_zoo.errors import UsageError, ZooError
+
+
+def measure(entry: Entry, on_images: Callable[[int], None] = lambda done: None) -> dict[str, Any]:
+    """The measured fields of the entry's row; `on_images` hears how many images mAP has seen.
+
+    Latency is of `detect`, end to end: from uint8 images of `picture.HEIGHT` x `picture.WIDTH` in host memory to
+    detections in host memory, resizing and post-processing included. Memory is the whole process's, read before
+    operations are counted and mAP is evaluated, which need memory of their own.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    from tfod_zoo.benchmark import machine, operations, picture, timing
+
+    before = machine.peak_memory_bytes()
+    model = _load_model(entry)
+    images = tf.constant(np.repeat(picture.photograph_like()[None], entry.batch_size, axis=0))
+
+    def detect() -> None:
+        for value in model.detect(images).values():
+            value.numpy()
+
+    timed = timing.time_calls(detect, min_calls=entry.min_calls, min_seconds=entry.min_seconds)
+    row: dict[str, Any] = {
+        "device": _device_name(tf),
+        "picture": f"uint8 {picture.HEIGHT}x{picture.WIDTH}x3",
+        "canvas": list(model.input_shape_hw),
+        **timed.summary(entry.batch_size),
+        "peak_memory_mib": machine.peak_memory_bytes() / 2**20,
+        "memory_before_model_mib": before / 2**20,
+        "parameters": sum(int(np.prod(variable.shape)) for variable in model.trainable_variables),
+        "gflop": operations.network_operations(model) / 1e9,
+    }
+    if entry.dataset:
+        row.update(_evaluate(model, entry, on_images))
+    return row
+
+
+def _evaluate(model: Any, entry: Entry, on_images: Callable[[int], None]) -> dict[str, Any]:
+    from tfod_zoo.evaluation.pipeline_data import evaluate_pipeline, with_eval_data
+
+    dataset = None if entry.dataset == "config" else entry.dataset
+    pipeline = with_eval_data(model.pipeline, dataset, entry.label_map)
+    images = 0
+
+    def on_progress(done: int) -> None:
+        nonlocal images
+        images = done
+        on_images(done)
+
+    metrics = evaluate_pipeline(model, pipeline, limit=entry.limit, on_progress=on_progress)
+    return {"metrics": metrics, "evaluated_images": images}
+
+
+def _load_model(entry: Entry) -> Any:
+    import tfod_zoo
+    from tfod_zoo.benchmark.input_size import set_input_size
+
+    weights = entry.weights
+    if weights not in ("zoo", "random") and Path(weights).is_dir():
+        weights = _latest_checkpoint(weights)
+    model = tfod_zoo.load(entry.model, weights=weights, store=entry.store)
+    if entry.input_size is None or tuple(model.input_shape_hw) == entry.input_size:
+        return model
+    resized = tfod_zoo.build(set_input_size(model.pipeline, entry.input_size))
+    # Same network, another canvas: its variables do not depend on the canvas.
+    resized.set_weights(model.get_weights())
+    return resized
+
+
+def _latest_checkpoint(folder: str) -> str:
+    import tensorflow as tf
+
+    prefix = tf.train.latest_checkpoint(folder) or tf.train.latest_checkpoint(str(Path(folder) / "checkpoint"))
+    if not prefix:
+        raise UsageError(f"{folder} holds no checkpoint; give --weights a folder with ckpt-N.index files, or random.")
+    return prefix
+
+
+def _device_name(tf: Any) -> str:
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return "CPU"
+    return tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+
+
+def main() -> int:
+    """Measures the entry on standard input; the row tells of a failure, so the exit code is 0 with a row in hand."""
+    row_stream = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever libraries print must not mix with the row
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    entry = Entry.from_json(json.load(sys.stdin))
+
+    def write(line: dict[str, Any]) -> None:
+        row_stream.write(json.dumps(line) + "\n")
+        row_stream.flush()
+
+    try:
+        row: dict[str, Any] = {"status": "ok", **measure(entry, lambda done: write({"evaluated": done}))}
+    except ZooError as error:
+        row = {"status": "failed", "reason": str(error)}
+    except Exception as error:  # any failure is a row with its reason; the trace goes to the log
+        traceback.print_exc()
+        first_line = (str(error).strip().splitlines() or [""])[0]
+        row = {"status": "failed", "reason": f"{type(error).__name__}: {first_line}"}
+    write(row)
+    row_stream.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""`tfod-zoo eval`: COCO metrics of a trained model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from tfod_zoo.errors import UsageError, ZooError
+
+HELP = "COCO box metrics of a trained model on its evaluation data"
+EXAMPLE = """\
+tfod-zoo eval --model-dir runs/cells
+  tfod-zoo eval --model-dir runs/cells --dataset 'cells/test.record-*' --per-category
+  tfod-zoo eval --pipeline pipeline.config --checkpoint runs/cells/ckpt-2000 --dataset tfds:coco/2017:validation"""
+
+_NOT_DEFINED = -1.0
+# Narrow enough for every terminal and, unlike a table fitted to the terminal, the same in a log.
+_NAME_WIDTH = 42
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model-dir", metavar="D", help="a training folder: pipeline.config and its newest checkpoint")
+    parser.add_argument("--pipeline", metavar="P", help="a pipeline.config, with --checkpoint, in place of --model-dir")
+    parser.add_argument("--checkpoint", metavar="PREFIX", help="checkpoint prefix, such as runs/cells/ckpt-2000")
+    parser.add_argument("--dataset", help="records (a glob) or tfds:NAME[/CONFIG]:SPLIT, in place of the config's")
+    parser.add_argument("--label-map", metavar="FILE", help="the data's label map, in place of the config's")
+    parser.add_argument("--set", dest="overrides", metavar="FIELD=VALUE", action="append", default=[],
+                        help="change a field of the config first; may be repeated")
+    parser.add_argument("--limit", type=int, metavar="N", help="evaluate the first N images only")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="images a batch (default 8); no effect on metrics")
+    parser.add_argument("--per-category", action="store_true", help="AP of each category as well")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+
+
+def run(args: argparse.Namespace) -> int:
+    if bool(args.model_dir) == bool(args.pipeline):
+        raise UsageError("Give --model-dir D, or --pipeline P with --checkpoint PREFIX.")
+    if args.pipeline and not args.checkpoint:
+        raise UsageError("--pipeline needs --checkpoint PREFIX, such as runs/cells/ckpt-2000.")
+    for flag, value in (("--limit", args.limit), ("--batch-size", args.batch_size)):
+        if value is not None and value < 1:
+            raise UsageError(f"{flag} {value} is not a number of images; give 1 or more.")
+
+    from tfod_zoo.config.pipeline import apply_override, read_pipeline
+    from tfod_zoo.evaluation.pipeline_data import DEFAULT_BATCH_SIZE, evaluate_pipeline, with_eval_data
+
+    config = Path(args.pipeline) if args.pipeline else Path(args.model_dir) / "pipeline.config"
+    if not config.is_file():
+        raise UsageError(f"{config} does not exist; --model-dir is a training folder, --pipeline a pipeline.config.")
+    pipeline = read_pipeline(config)
+    for override in args.overrides:
+        apply_override(pipeline, override)
+    pipeline = with_eval_data(pipeline, args.dataset, args.label_map)
+
+    # From here on TensorFlow is needed, which takes seconds to import: wrong use has been refused by now.
+    import tfod_zoo
+    from tfod_zoo.data.input_pipeline import count_examples
+    from tfod_zoo.evaluation.progress import ImageProgress
+
+    checkpoint = args.checkpoint or newest_checkpoint(args.model_dir)
+    model = tfod_zoo.build(pipeline)
+    report = model.restore_checkpoint(checkpoint)
+    data = ", ".join(pipeline.eval_input_reader[0].tf_record_input_reader.input_path)
+    total = count_examples(pipeline, training=False)
+    total = args.limit if total is None else min(total, args.limit or total)
+    images = 0
+    with ImageProgress("eval", total) as progress:
+
+        def on_progress(done: int) -> None:
+            nonlocal images
+            images = done
+            progress(done)
+
+        metrics = evaluate_pipeline(
+            model, pipeline, batch_size=args.batch_size or DEFAULT_BATCH_SIZE, limit=args.limit,
+            per_category=args.per_category, on_progress=on_progress,
+        )
+    result = {"checkpoint": str(checkpoint), "dataset": data, "images": images, "metrics": metrics}
+    written = _write(result, Path(args.model_dir) / "eval.json") if args.model_dir else None
+    if args.json:
+        print(json.dumps(result, indent=2))
+        return 0
+    print(f"{report.summary()}\n{images} images of {data}")
+    print(metrics_table(metrics))
+    if written:
+        print(f"written: {written}")
+    model_argument = args.model_dir or "MODEL_DIR"
+    print(f"next: tfod-zoo benchmark {model_argument} --dataset config")
+    return 0
+
+
+def newest_checkpoint(model_dir: str | Path) -> str:
+    """Prefix of the newest checkpoint of a training folder or an unpacked archive.
+
+    Raises:
+        ZooError: there is none yet.
+    """
+    import tensorflow as tf
+
+    for folder in (Path(model_dir), Path(model_dir) / "checkpoint"):
+        prefix = tf.train.latest_checkpoint(str(folder))
+        if prefix:
+            return prefix
+    raise ZooError(f"{model_dir} holds no checkpoint yet; train first, or name one with --checkpoint PREFIX.")
+
+
+def metrics_table(metrics: dict[str, Any]) -> str:
+    """TFOD's names and the values in 0..1, one a line; what is -1 is explained."""
+    lines = [f"{name:<{_NAME_WIDTH}} {value:7.4f}" for name, value in metrics.items() if name != "per_category"]
+    categories = metrics.get("per_category", {})
+    lines += [f"{'AP of ' + name:<{_NAME_WIDTH}} {value:7.4f}" for name, value in categories.items()]
+    if _NOT_DEFINED in [value for name, value in metrics.items() if name != "per_category"] + [*categories.values()]:
+        lines.append("-1: the data have no ground truth of that size or category.")
+    return "\n".join(lines)
+
+
+def _write(result: dict[str, Any], path: Path) -> Path:
+    try:
+        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ZooError(f"Cannot write {path}: {error.strerror}; the metrics were {result['metrics']}.") from error
+    return path

@@ -1,0 +1,287 @@
+"""COCO box metrics of a detector over a data set, under the names that TFOD gave them (spec: pipeline_and_training §8).
+
+pycocotools decides every number. What is done here is what goes before it: run the detector in batches of one static
+shape, bring ground truth and detections into the frame of the original image in pixels, and cut the padding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from tfod_zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from tfod_zoo.config.label_map import LabelMap
+
+_LOG = logging.getLogger(__name__)
+
+# TFOD's metric names, in the order of pycocotools' `COCOeval.stats`.
+METRIC_NAMES = (
+    "DetectionBoxes_Precision/mAP",
+    "DetectionBoxes_Precision/mAP@.50IOU",
+    "DetectionBoxes_Precision/mAP@.75IOU",
+    "DetectionBoxes_Precision/mAP (small)",
+    "DetectionBoxes_Precision/mAP (medium)",
+    "DetectionBoxes_Precision/mAP (large)",
+    "DetectionBoxes_Recall/AR@1",
+    "DetectionBoxes_Recall/AR@10",
+    "DetectionBoxes_Recall/AR@100",
+    "DetectionBoxes_Recall/AR@100 (small)",
+    "DetectionBoxes_Recall/AR@100 (medium)",
+    "DetectionBoxes_Recall/AR@100 (large)",
+)
+MAP = METRIC_NAMES[0]
+
+# So many boxes without one of a known class mean that the label map belongs to other data: say so at once, not after
+# an hour of inference.
+_BOXES_BEFORE_GIVING_UP = 200
+
+DetectStep = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+
+
+class EvaluationError(ZooError):
+    """The data, the label map and the model do not fit together, so no metric would mean anything."""
+
+
+def make_detect_step(model: Any) -> DetectStep:
+    """The model's way from padded canvases to detections as one `tf.function`.
+
+    Takes `image` f32 [B, H, W, 3] in 0..255, already resized and padded, and `true_image_shape` i32 [B, 3]; returns the
+    dict of `model.postprocess`. The input pipeline has resized already, so this goes past `model.preprocess`. Whoever
+    evaluates often (training does) makes the step once and hands it to `evaluate`, which saves tracing it again.
+    """
+
+    @tf.function
+    def detect_step(image: tf.Tensor, true_image_shape: tf.Tensor) -> dict[str, tf.Tensor]:
+        predictions = model(model.normalize(image), true_image_shape, training=False)
+        return model.postprocess(predictions, true_image_shape)
+
+    return detect_step
+
+
+def evaluate(
+    model: Any,
+    dataset: Iterable[tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]],
+    label_map: LabelMap,
+    *,
+    limit: int | None = None,
+    per_category: bool = False,
+    on_progress: Callable[[int], None] | None = None,
+    detect_step: DetectStep | None = None,
+) -> dict[str, Any]:
+    """COCO box metrics of `model` on `dataset` (spec §8.3, §8.4).
+
+    Args:
+        model: a `DetectionModel`, or anything with its `normalize`, `__call__`, `postprocess` and `num_classes`.
+        dataset: batches of (features, groundtruth) as `build_dataset(training=False)` gives them; the last may be
+            smaller, it is filled up so that nothing is traced twice.
+        label_map: its categories are the ones that count; ids are 1-based, the model's classes 0-based.
+        limit: evaluate the first so many images only; None is all of them.
+        per_category: add the key "per_category", a dict of category name -> AP@[.5:.95] (-1: no ground truth).
+        on_progress: called after each batch with the number of images done.
+        detect_step: `make_detect_step(model)`, when the caller keeps it; made anew otherwise.
+
+    Returns:
+        `METRIC_NAMES` -> float in 0..1, or -1 where the data hold no ground truth of that size.
+
+    An object's size is the annotation's own area in original pixels where the data set has one, as in COCO's official
+    evaluation and every published table; otherwise the area of its box. TFOD always took the box, so its (small),
+    (medium) and (large) figures differ on data that have masks; metrics over all sizes do not depend on it.
+    Every image counts, also when two carry the same `source_id` (TFOD dropped the second).
+
+    Raises:
+        EvaluationError: no images, no boxes, a label map of other data or of another model, detections that are not
+            finite numbers.
+    """
+    if label_map.max_id > model.num_classes:
+        raise EvaluationError(
+            f"The label map goes up to class id {label_map.max_id} but the model has {model.num_classes} classes; "
+            "give the label map that the model was trained with."
+        )
+    step = detect_step or make_detect_step(model)
+    collected = _Collected(frozenset(category["id"] for category in label_map.categories()))
+    full_batch: int | None = None
+    for features, groundtruth in dataset:
+        count = int(features["image"].shape[0])
+        full_batch = full_batch or count
+        detections = step(
+            _fill_up(features["image"], full_batch), _fill_up(features["true_image_shape"], full_batch)
+        )
+        wanted = count if limit is None else min(count, limit - collected.num_images)
+        collected.add_batch(_numpy(features, skip=("image",)), _numpy(groundtruth), _numpy(detections),
+                            canvas_hw=(int(features["image"].shape[1]), int(features["image"].shape[2])), count=wanted)
+        if on_progress:
+            on_progress(collected.num_images)
+        if limit is not None and collected.num_images >= limit:
+            break
+    collected.check()
+    return coco_metrics(
+        collected.num_images, label_map.categories(), collected.truths, collected.found, per_category=per_category
+    )
+
+
+def coco_metrics(
+    num_images: int,
+    categories: Sequence[dict[str, Any]],
+    truths: list[dict[str, Any]],
+    detections: list[dict[str, Any]],
+    *,
+    per_category: bool = False,
+) -> dict[str, Any]:
+    """pycocotools' twelve box metrics under TFOD's names.
+
+    `truths` and `detections` are COCO annotations: image_id in 0..num_images-1, category_id, bbox [x, y, width, height]
+    and area in pixels, iscrowd; detections also have a score. `categories` are dicts of id and name.
+    """
+    images = [{"id": index} for index in range(num_images)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator = COCOeval(_index(images, categories, truths), _index(images, categories, detections), "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    metrics: dict[str, Any] = {name: float(v) for name, v in zip(METRIC_NAMES, evaluator.stats, strict=True)}
+    if per_category:
+        # precision is [IoU thresholds, recall thresholds, categories, area ranges, max detections]; 0 = all areas,
+        # -1 = 100 detections. A category without ground truth is -1 throughout.
+        by_category = evaluator.eval["precision"][:, :, :, 0, -1].mean(axis=(0, 1))
+        names = {category["id"]: category["name"] for category in categories}
+        metrics["per_category"] = {
+            names[category_id]: float(value)
+            for category_id, value in zip(evaluator.params.catIds, by_category, strict=True)
+        }
+    return metrics
+
+
+def _index(images: list[dict], categories: Sequence[dict], annotations: list[dict]) -> COCO:
+    """A COCO index in memory. Ids start at 1, because pycocotools reads a matched id of 0 as no match."""
+    coco = COCO()
+    numbered = [annotation | {"id": number} for number, annotation in enumerate(annotations, start=1)]
+    coco.dataset = {"images": images, "categories": list(categories), "annotations": numbered}
+    coco.createIndex()
+    return coco
+
+
+@dataclass
+class _Collected:
+    """Ground truth and detections so far, as COCO annotations in original pixels."""
+
+    known_ids: frozenset[int]
+    num_images: int = 0
+    num_boxes: int = 0
+    truths: list[dict[str, Any]] = field(default_factory=list)
+    found: list[dict[str, Any]] = field(default_factory=list)
+    unknown_ids: dict[int, int] = field(default_factory=dict)
+
+    def add_batch(
+        self,
+        features: dict[str, np.ndarray],
+        groundtruth: dict[str, np.ndarray],
+        detections: dict[str, np.ndarray],
+        *,
+        canvas_hw: tuple[int, int],
+        count: int,
+    ) -> None:
+        """Adds the first `count` images of a batch."""
+        for row in range(count):
+            original_hw = features["original_shape"][row].astype(np.float64)
+            self._add_truths(
+                {name: values[row] for name, values in groundtruth.items()},
+                # Normalised to the canvas -> canvas pixels -> normalised to the image without its padding.
+                scale_hw=np.asarray(canvas_hw) / features["true_image_shape"][row, :2] * original_hw,
+            )
+            self._add_detections({name: values[row] for name, values in detections.items()}, original_hw)
+            self.num_images += 1
+        if self.num_boxes >= _BOXES_BEFORE_GIVING_UP:
+            self._check_classes()
+
+    def _add_truths(self, truth: dict[str, np.ndarray], scale_hw: np.ndarray) -> None:
+        kept = int(truth["num_boxes"])
+        self.num_boxes += kept
+        boxes = _xywh(truth["boxes"][:kept], scale_hw)
+        box_areas = boxes[:, 2] * boxes[:, 3]
+        areas = np.where(truth["area"][:kept] > 0, truth["area"][:kept], box_areas) if "area" in truth else box_areas
+        for box, area, zero_based, crowd in zip(
+            boxes.tolist(), areas.tolist(), truth["classes"][:kept].tolist(), truth["is_crowd"][:kept], strict=True
+        ):
+            if zero_based + 1 not in self.known_ids:
+                self.unknown_ids[zero_based + 1] = self.unknown_ids.get(zero_based + 1, 0) + 1
+                continue
+            self.truths.append(
+                {"image_id": self.num_images, "category_id": zero_based + 1, "bbox": box, "area": area,
+                 "iscrowd": int(crowd)}
+            )
+
+    def _add_detections(self, detections: dict[str, np.ndarray], original_hw: np.ndarray) -> None:
+        kept = int(detections["num_detections"])
+        scores = detections["detection_scores"][:kept]
+        boxes = _xywh(detections["detection_boxes"][:kept], original_hw)
+        if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
+            raise EvaluationError(
+                f"The model's detections on image {self.num_images + 1} are not finite numbers: its weights are "
+                "broken; evaluate an earlier checkpoint, and look for the step at which the training loss became NaN."
+            )
+        for box, score, zero_based in zip(
+            boxes.tolist(), scores.tolist(), detections["detection_classes"][:kept].tolist(), strict=True
+        ):
+            if int(zero_based) + 1 in self.known_ids:
+                self.found.append(
+                    {"image_id": self.num_images, "category_id": int(zero_based) + 1, "bbox": box,
+                     "area": box[2] * box[3], "iscrowd": 0, "score": score}
+                )
+
+    def _check_classes(self) -> None:
+        if self.num_boxes and not self.truths:
+            raise EvaluationError(
+                f"None of the {self.num_boxes} ground-truth boxes seen has a class of the label map (the data have "
+                f"ids {_some(self.unknown_ids)}, the label map {_some(self.known_ids)}); give the data set's own label "
+                "map (ids start at 1)."
+            )
+
+    def check(self) -> None:
+        """Raises `EvaluationError` when there is nothing that a metric could be about."""
+        if not self.num_images:
+            raise EvaluationError(
+                "The evaluation data set has no images; check eval_input_reader's input_path and the limit."
+            )
+        if not self.num_boxes:
+            raise EvaluationError(
+                f"The {self.num_images} evaluation images have no ground-truth boxes, so no metric is defined; check "
+                "the records' image/object/bbox fields."
+            )
+        self._check_classes()
+        if self.unknown_ids:
+            _LOG.warning("%d ground-truth boxes have class ids that are not in the label map and do not count: %s.",
+                         sum(self.unknown_ids.values()), _some(self.unknown_ids))
+
+
+def _some(ids: Iterable[int], shown: int = 8) -> str:
+    """The first few of the ids, for a sentence."""
+    ordered = sorted(ids)
+    return ", ".join(map(str, ordered[:shown])) + (", ..." if len(ordered) > shown else "")
+
+
+def _xywh(boxes: np.ndarray, scale_hw: np.ndarray) -> np.ndarray:
+    """[N, 4] normalised (ymin, xmin, ymax, xmax) -> [N, 4] float64 (x, y, width, height) in pixels."""
+    ymin, xmin, ymax, xmax = np.asarray(boxes, np.float64).reshape(-1, 4).T
+    height, width = scale_hw
+    return np.stack([xmin * width, ymin * height, (xmax - xmin) * width, (ymax - ymin) * height], axis=1)
+
+
+def _fill_up(values: tf.Tensor, rows: int) -> tf.Tensor:
+    """Repeats the first row until there are `rows`: real data, so that no layer meets a shape of zero."""
+    missing = rows - int(values.shape[0])
+    return tf.concat([values, tf.repeat(values[:1], missing, axis=0)], axis=0) if missing > 0 else values
+
+
+def _numpy(tensors: dict[str, Any], skip: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value) for name, value in tensors.items() if name not in skip}
