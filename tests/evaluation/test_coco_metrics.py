@@ -63,7 +63,7 @@ class FixedDetector:
 
 
 def dataset(images, batch_size=2, canvas=(64, 64)):
-    """Batches of images given as dicts: original (h, w), true (h, w), truths of (canvas box, class[, crowd[, area]])."""
+    """Batches of images, dicts of original (h, w), true (h, w) and truths (canvas box, class[, crowd[, area]])."""
     examples = []
     for index, image in enumerate(images):
         boxes, classes = np.zeros((M, 4), np.float32), np.zeros(M, np.int32)
@@ -98,7 +98,7 @@ def test_perfect_detections_reach_one_and_unseen_sizes_are_minus_one():
     progress = []
     metrics = evaluate(detector, dataset(images), CATS_DOGS, per_category=True, on_progress=progress.append)
     assert [metrics[name] for name in (MAP, AP50, AP75, AR100)] == pytest.approx([1.0] * 4)
-    assert metrics[MEDIUM] == pytest.approx(1.0)  # 100x100 images: boxes of 40x70 and 45x40 px are between 32^2 and 96^2
+    assert metrics[MEDIUM] == pytest.approx(1.0)  # boxes of 40x70 and 45x40 px: between 32^2 and 96^2
     assert metrics[SMALL] == metrics[LARGE] == -1.0
     assert metrics["per_category"] == pytest.approx({"cat": 1.0, "dog": 1.0})
     assert set(METRIC_NAMES) < set(metrics)
@@ -223,9 +223,8 @@ def test_a_label_map_of_other_data_is_refused_before_the_end():
 
 
 def test_boxes_of_unknown_classes_are_reported_and_left_out(caplog):
-    metrics = evaluate(
-        FixedDetector([[(BOX, 0.9, 0), (OTHER, 0.9, 1)]]), dataset([{"truths": [(BOX, 0), (OTHER, 1)]}]), LabelMap(cat=1)
-    )
+    detector = FixedDetector([[(BOX, 0.9, 0), (OTHER, 0.9, 1)]])
+    metrics = evaluate(detector, dataset([{"truths": [(BOX, 0), (OTHER, 1)]}]), LabelMap(cat=1))
     assert metrics[MAP] == pytest.approx(1.0)
     assert "1 ground-truth boxes" in caplog.text
 

@@ -6,6 +6,7 @@ it skips what is finished on the same machine and retries what failed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -128,13 +129,15 @@ def read_rows(results: str | Path) -> list[Row]:
     path = Path(results)
     if not path.is_file():
         return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows
+    return [row for line in path.read_text(encoding="utf-8").splitlines() if (row := _parsed(line))]
+
+
+def _parsed(line: str) -> Row:
+    """A line of JSON; empty for one that was cut short."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return {}
 
 
 def latest_rows(rows: Iterable[Row]) -> list[Row]:
@@ -156,10 +159,11 @@ def run_worker(entry: Entry, on_images: Callable[[int], None] = lambda done: Non
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
         assert process.stdin and process.stdout
         try:
-            with process.stdin as spec:
+            # A worker that dies early breaks the pipe; its exit code says more than the pipe's error would.
+            with contextlib.suppress(BrokenPipeError), process.stdin as spec:
                 spec.write(json.dumps(asdict(entry)))
             for text in process.stdout:
-                line = json.loads(text)
+                line = _parsed(text)
                 if "evaluated" in line:
                     on_images(line["evaluated"])
             process.wait()

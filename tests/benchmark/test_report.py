@@ -1,0 +1,64 @@
+"""The reports say what was measured, on what, with which weights, and nothing that was not."""
+
+import csv
+from dataclasses import asdict
+
+from tfod_zoo.benchmark.entry import Entry
+from tfod_zoo.benchmark.machine import describe_machine
+from tfod_zoo.benchmark.report import COLUMNS, markdown_report, write_reports
+
+PUBLISHED = {"speed_ms": 6, "box_map": 23.4}
+
+
+def row(entry, *, metrics=None, weights="ckpt", published=PUBLISHED, **fields):
+    measured = {"status": "ok", "device": "CPU", "picture": "uint8 480x640x3", "canvas": [512, 512], "p50_ms": 40.0,
+                "p90_ms": 45.0, "p99_ms": 50.0, "mean_ms": 41.5, "images_per_second": 24.1, "first_call_ms": 3000.0,
+                "peak_memory_mib": 900.4, "parameters": 2_500_000, "gflop": 4.7}
+    if metrics:
+        measured |= {"metrics": {"DetectionBoxes_Precision/mAP": metrics}, "evaluated_images": 10}
+    return {"entry": asdict(entry), "weights": weights, "published": published, "machine": describe_machine(),
+            **measured, **fields}
+
+
+def failed(entry, reason):
+    return {"entry": asdict(entry), "weights": "random", "published": PUBLISHED, "machine": describe_machine(),
+            "status": "failed", "reason": reason}
+
+
+def cells(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_all_three_are_written_and_name_what_they_must(tmp_path):
+    rows = [row(Entry("a_model", batch_size=1, dataset="tfds:x:y"), metrics=0.25), row(Entry("a_model", batch_size=8)),
+            failed(Entry("b_model"), "there is no network yet")]
+    written = write_reports(rows, tmp_path)
+    assert [path.name for path in written] == ["report.md", "results.csv", "speed_accuracy.png"]
+    assert written[2].read_bytes().startswith(b"\x89PNG")
+    text = written[0].read_text()
+    assert describe_machine()["cpu"] in text and "TensorFlow 2." in text
+    assert "b_model batch 1: there is no network yet" in text
+    assert "tfds:x:y, 10 images" in text
+    first, second, third = cells(written[1])
+    assert float(first["mAP %"]) == float(second["mAP %"]) == 25.0, "mAP is of the network, not of the batch size"
+    assert (third["status"], third["reason"], third["p50 ms"]) == ("failed", "there is no network yet", "")
+
+
+def test_map_that_was_not_measured_is_absent(tmp_path):
+    written = write_reports([row(Entry("a_model"), weights="random")], tmp_path)
+    assert cells(written[1])[0]["mAP %"] == ""
+    text = written[0].read_text()
+    assert "mAP was not measured" in text and "untrained" in text
+    assert (tmp_path / "speed_accuracy.png").is_file(), "measured latency against the published mAP"
+
+
+def test_no_plot_without_any_accuracy(tmp_path):
+    written = write_reports([row(Entry("mine"), published={})], tmp_path)
+    assert [path.name for path in written] == ["report.md", "results.csv"]
+
+
+def test_every_line_of_the_table_has_every_column():
+    table = [line for line in markdown_report([row(Entry("a")), failed(Entry("b"), "why")]).splitlines() if "|" in line]
+    assert len(table) == 4
+    assert {line.count("|") for line in table} == {len(COLUMNS) + 1}

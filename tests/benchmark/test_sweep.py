@@ -1,0 +1,135 @@
+"""Sweeps: one row an entry whatever happens, resumed after an interruption, on real small runs."""
+
+import json
+import os
+
+import pytest
+
+from tfod_zoo.benchmark import sweep
+from tfod_zoo.benchmark.entry import Entry
+from tfod_zoo.benchmark.input_size import parse_input_size, set_input_size
+from tfod_zoo.benchmark.sweep import RESULTS_FILE, expand_models, latest_rows, plan, read_rows, run_sweep, run_worker
+from tfod_zoo.config.generate import generate_pipeline
+from tfod_zoo.errors import UsageError
+from tfod_zoo.zoo.registry import list_models
+
+MOBILENET = "centernet_mobilenetv2fpn_512x512_coco17_od"
+HOURGLASS = "centernet_hg104_512x512_coco17_tpu-8"
+QUICK = {"weights": "random", "min_calls": 2, "min_seconds": 0.0}
+
+
+def entries(*batch_sizes):
+    return plan([MOBILENET], batch_sizes=batch_sizes, **QUICK)
+
+
+def fast(entry):
+    return {"status": "ok", "p50_ms": float(entry.batch_size)}
+
+
+def test_a_real_entry_is_measured_in_its_own_process():
+    row = run_worker(Entry(MOBILENET, input_size=(64, 64), **QUICK))
+    assert row["status"] == "ok", row
+    assert row["canvas"] == [64, 64] and row["timed_calls"] == 2
+    assert 0 < row["p50_ms"] <= row["p99_ms"] < row["first_call_ms"]
+    assert row["peak_memory_mib"] > row["memory_before_model_mib"] > 0
+    # 4.7 GFLOP at 512x512, and operations go with the canvas's area.
+    assert row["gflop"] == pytest.approx(4.7 / 64, rel=0.05)
+    assert "metrics" not in row
+    assert row["parameters"] > 2e6
+
+
+def test_a_model_without_a_network_is_a_row_with_the_reason(tmp_path):
+    (row,) = run_sweep(plan([HOURGLASS], **QUICK), tmp_path)
+    assert row["status"] == "failed" and len(row["reason"]) > 10
+    assert "Traceback" not in row["reason"] and "\n" not in row["reason"]
+    assert read_rows(tmp_path / RESULTS_FILE) == [json.loads(json.dumps(row))]
+
+
+def test_a_worker_that_dies_is_a_row(monkeypatch, tmp_path):
+    killer = tmp_path / "python"
+    killer.write_text("#!/bin/sh\nkill -9 $$\n")
+    killer.chmod(0o755)
+    monkeypatch.setattr(sweep.sys, "executable", str(killer))
+    row = run_worker(Entry(MOBILENET, **QUICK))
+    assert row["status"] == "failed" and "SIGKILL" in row["reason"] and "smaller batch" in row["reason"]
+
+
+def test_an_interrupted_sweep_goes_on_where_it_stopped(tmp_path):
+    def interrupted(entry):
+        if entry.batch_size == 2:
+            raise KeyboardInterrupt
+        return fast(entry)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(entries(1, 2, 4), tmp_path, measure=interrupted)
+    assert [row["entry"]["batch_size"] for row in read_rows(tmp_path / RESULTS_FILE)] == [1]
+    with (tmp_path / RESULTS_FILE).open("a") as stream:
+        stream.write('{"entry": {"mod')  # a row torn by a power cut
+    measured, resumed = [], []
+    rows = run_sweep(
+        entries(1, 2, 4), tmp_path, measure=lambda entry: measured.append(entry.batch_size) or fast(entry),
+        on_row=lambda index, row, kept: resumed.append(kept),
+    )
+    assert measured == [2, 4] and resumed == [True, False, False]
+    assert [row["p50_ms"] for row in rows] == [1.0, 2.0, 4.0]
+    assert len(read_rows(tmp_path / RESULTS_FILE)) == 3
+
+
+def test_failed_rows_are_retried_and_replaced(tmp_path):
+    run_sweep(entries(1), tmp_path, measure=lambda entry: {"status": "failed", "reason": "no luck"})
+    (row,) = run_sweep(entries(1), tmp_path, measure=fast)
+    assert row["status"] == "ok"
+    assert [row["status"] for row in latest_rows(read_rows(tmp_path / RESULTS_FILE))] == ["ok"]
+
+
+def test_rows_of_another_machine_are_not_taken_for_this_ones(tmp_path, monkeypatch):
+    run_sweep(entries(1), tmp_path, measure=fast)
+    here = sweep.describe_machine()
+    monkeypatch.setattr(sweep, "describe_machine", lambda: here | {"cpu": "another"})
+    measured = []
+    run_sweep(entries(1), tmp_path, measure=lambda entry: measured.append(entry) or fast(entry))
+    assert len(measured) == 1
+
+
+def test_more_training_is_another_entry(tmp_path):
+    (tmp_path / "pipeline.config").write_text("")
+    (tmp_path / "ckpt-100.index").write_text("")
+    (before,) = plan([str(tmp_path)])
+    assert before.weights_name == f"{tmp_path.name}/ckpt-100"
+    (tmp_path / "ckpt-200.index").write_text("")
+    os.utime(tmp_path / "ckpt-200.index", (2e9, 2e9))
+    (after,) = plan([str(tmp_path)])
+    assert after.key != before.key and after.weights_name.endswith("/ckpt-200")
+
+
+def test_entries_survive_json():
+    sizes = {"batch_sizes": (1, 8), "input_sizes": (None, (64, 96))}
+    for entry in plan([MOBILENET], dataset="tfds:a:b", limit=3, **sizes, **QUICK):
+        assert Entry.from_json(json.loads(entry.key)) == entry
+
+
+def test_map_is_measured_once_a_network():
+    planned = plan([MOBILENET], batch_sizes=(1, 8), dataset="tfds:a:b", **QUICK)
+    assert [entry.dataset for entry in planned] == ["tfds:a:b", None]
+
+
+def test_models_are_names_patterns_and_folders(tmp_path):
+    (tmp_path / "pipeline.config").write_text("")
+    assert expand_models(["centernet_*", MOBILENET]) == list_models("centernet_*")
+    assert expand_models([str(tmp_path)]) == [str(tmp_path.resolve())]
+    for wrong in ("no_such_*", "centernet_mobilnet", str(tmp_path.parent)):
+        with pytest.raises(UsageError):
+            expand_models([wrong])
+
+
+def test_input_sizes():
+    assert parse_input_size("512") == (512, 512) and parse_input_size("480x640") == (480, 640)
+    for wrong in ("", "x", "0", "512x", "-3"):
+        with pytest.raises(UsageError):
+            parse_input_size(wrong)
+    pipeline = generate_pipeline(MOBILENET)
+    resized = set_input_size(pipeline, (256, 256)).model.center_net.image_resizer.keep_aspect_ratio_resizer
+    assert (resized.min_dimension, resized.max_dimension) == (256, 256)
+    assert pipeline.model.center_net.image_resizer.keep_aspect_ratio_resizer.max_dimension == 512
+    with pytest.raises(UsageError, match="square"):
+        set_input_size(pipeline, (256, 512))
