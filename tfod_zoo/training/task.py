@@ -1,0 +1,125 @@
+"""Detection as a Model Garden task: the model, its data and one train step (pipeline spec §7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from tfod_zoo.modeling.factory import build
+from tfod_zoo.training.batch_norm import BatchNormRamp
+from tfod_zoo.training.fine_tune import FineTune
+from tfod_zoo.training.model_garden import base_task
+
+TOTAL_LOSS = "Loss/total_loss"
+# What a train step reads; the rest (ids, original sizes) are strings and facts that no accelerator could use.
+_STEP_FEATURES = ("image", "true_image_shape")
+
+Tensors = dict[str, tf.Tensor]
+
+
+class DetectionTask(base_task.Task):
+    """Trains the detector of a pipeline config.
+
+    Args:
+      pipeline: TrainEvalPipelineConfig message; it is also the task's `task_config`.
+      seed: of the data's order and augmentation.
+      start_step: global step at which the data begin, for a run that goes on.
+      fine_tune: the checkpoint that a new run starts from.
+      xla: compile losses, gradients and update with XLA.
+      say: takes one line for the user.
+    """
+
+    loss = TOTAL_LOSS
+
+    def __init__(
+        self,
+        pipeline: Any,
+        *,
+        seed: int = 0,
+        start_step: int = 0,
+        fine_tune: FineTune | None = None,
+        xla: bool = False,
+        say: Callable[[str], None] = print,
+    ):
+        super().__init__(params=pipeline)
+        self._seed, self._start_step = seed, start_step
+        self._fine_tune, self._say = fine_tune, say
+        self._ramp: BatchNormRamp | None = None
+        self._update = tf.function(self._update_eagerly, jit_compile=True) if xla else self._update_eagerly
+
+    def build_model(self) -> tf_keras.Model:
+        """The detector with random weights; its variables belong to the strategy in scope."""
+        return build(self.task_config, training=True)
+
+    def initialize(self, model: tf_keras.Model) -> None:
+        """Restores `train_config.fine_tune_checkpoint`, if any, and says what was and was not restored."""
+        if self._fine_tune is None:
+            self._say("starting from random weights")
+            return
+        report = model.restore_checkpoint(self._fine_tune.checkpoint, mode=self._fine_tune.mode)
+        self._say(report.summary())
+
+    def build_inputs(
+        self, params: Any = None, input_context: tf.distribute.InputContext | None = None
+    ) -> tf.data.Dataset:
+        """Endless batches of (features, groundtruth) for a host, from where `start_step` left off.
+
+        Args:
+          params: a pipeline to read the data of, instead of the task's own.
+          input_context: which host this is, and how many replicas share a global batch.
+        """
+        from tfod_zoo.data.input_pipeline import build_dataset
+
+        pipeline = params if params is not None else self.task_config
+        dataset = build_dataset(
+            pipeline,
+            training=True,
+            seed=self._seed,
+            skip_examples=self._start_step * pipeline.train_config.batch_size,
+            input_context=input_context,
+        )
+        return dataset.map(lambda features, truth: ({key: features[key] for key in _STEP_FEATURES}, truth))
+
+    def train_step(
+        self,
+        inputs: tuple[Tensors, Tensors],
+        model: tf_keras.Model,
+        optimizer: tf_keras.optimizers.legacy.Optimizer,
+        metrics: Any = None,
+    ) -> Tensors:
+        """One update from one replica's share of a batch.
+
+        Returns:
+          The losses under TFOD's keys and their sum as `Loss/total_loss`, each divided by the number of replicas, so
+          that adding them up over the replicas gives the mean.
+        """
+        del metrics
+        if self._ramp is None or self._ramp.model is not model:
+            self._ramp = BatchNormRamp(model)
+        features, groundtruth = inputs
+        features = {key: features[key] for key in _STEP_FEATURES}
+        return self._update(features, groundtruth, model, optimizer)
+
+    def _update_eagerly(self, features: Tensors, groundtruth: Tensors, model: Any, optimizer: Any) -> Tensors:
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        assert self._ramp is not None
+        with tf.GradientTape() as tape, self._ramp.at(optimizer.iterations):
+            shapes = features["true_image_shape"]
+            predictions = model(model.normalize(features["image"]), shapes, training=True)
+            losses = model.compute_losses(predictions, groundtruth, shapes)
+            losses = {key: value / replicas for key, value in losses.items()}
+            total = tf.add_n(list(losses.values()))
+        variables = model.trainable_variables
+        gradients = tape.gradient(total, variables)
+        # A variable that no loss depends on (the last batch norm of a ResNet V2 trunk) has no gradient.
+        pairs = [(grad, variable) for grad, variable in zip(gradients, variables, strict=True) if grad is not None]
+        limit = self.task_config.train_config.gradient_clipping_by_norm
+        if limit > 0:
+            # On each replica, before they are added up, as TFOD does (spec §7.3).
+            clipped, _ = tf.clip_by_global_norm([grad for grad, _ in pairs], limit)
+            pairs = list(zip(clipped, [variable for _, variable in pairs], strict=True))
+        optimizer.apply_gradients(pairs)
+        return {**losses, TOTAL_LOSS: total}

@@ -1,0 +1,229 @@
+"""Model Garden's trainer and orbit's controller, with TFOD's checkpoint tree, losses at every step and clear ends."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tfod_zoo.errors import ZooError
+from tfod_zoo.training.model_garden import base_trainer, config_definitions, orbit
+from tfod_zoo.training.task import TOTAL_LOSS, DetectionTask
+
+# Steps whose durations are averaged for the pace: enough to be calm, few enough to follow a machine that slows down.
+_PACE_STEPS = 100
+# Reading a loss waits for the accelerator; this often is free beside any step.
+_SECONDS_BETWEEN_READINGS = 0.5
+
+OnStep = Callable[[int, float], None]
+
+
+class NonFiniteLossError(ZooError):
+    """The total loss became infinite or not a number; `step` counts from 1 and says which update saw it first."""
+
+    def __init__(self, step: int, loss: float):
+        super().__init__(f"the loss is {loss} at step {step}")
+        self.step, self.loss = step, loss
+
+
+class DetectionTrainer(base_trainer.Trainer):
+    """Runs train steps one by one from Python, so that progress, interrupts and losses are those of each step.
+
+    Args:
+      task, model, optimizer: made in the strategy's scope, where this is made too.
+      on_step: called with the number of steps done and a loss, at the first step and then about twice a second.
+      should_stop: asked after every step; True ends the loop after it.
+    """
+
+    def __init__(
+        self, task: DetectionTask, model: Any, optimizer: Any, *, on_step: OnStep, should_stop: Callable[[], bool]
+    ):
+        strategy = tf.distribute.get_strategy()
+        super().__init__(
+            config_definitions.ExperimentConfig(),
+            task,
+            model,
+            optimizer,
+            evaluate=False,
+            train_dataset=orbit.utils.make_distributed_dataset(strategy, task.build_inputs),
+        )
+        # Slots exist before a checkpoint is restored, so that nothing in it can be left over unnoticed.
+        optimizer._create_all_weights(model.trainable_variables)
+        self._checkpoint = tf.train.Checkpoint(step=self.global_step, model=model.tfod_tree, optimizer=optimizer)
+        self._on_step, self._should_stop = on_step, should_stop
+        self._losses: list[dict[str, tf.Tensor]] = []
+        self._durations: deque[float] = deque(maxlen=_PACE_STEPS)
+        self._read_at = 0.0
+
+    @property
+    def steps_per_second(self) -> float | None:
+        """The pace of the last steps, without the first one, which compiles; None before there is one."""
+        return len(self._durations) / sum(self._durations) if self._durations else None
+
+    def train_step(self, iterator: Any) -> dict[str, tf.Tensor]:
+        """One step on all replicas; returns the losses summed over them (each holds its share)."""
+
+        def step_fn(inputs: Any) -> dict[str, tf.Tensor]:
+            losses = self.task.train_step(inputs, model=self.model, optimizer=self.optimizer)
+            self.global_step.assign_add(1)
+            return losses
+
+        losses = self.strategy.run(step_fn, args=(next(iterator),))
+        return {key: self.strategy.reduce("SUM", value, axis=None) for key, value in losses.items()}
+
+    def create_train_loop_fn(self) -> Callable[[Any, tf.Tensor], None]:
+        """A Python loop over the traced step: its overhead of about a millisecond buys what the class promises."""
+        step_fn = tf.function(self.train_step)
+        traced = False
+
+        def loop(iterator: Any, num_steps: tf.Tensor) -> None:
+            nonlocal traced
+            done = int(self.global_step)
+            for step in range(done + 1, done + 1 + int(num_steps)):
+                started = time.monotonic()
+                losses = step_fn(iterator)
+                self._losses.append(losses)
+                if not traced or started - self._read_at >= _SECONDS_BETWEEN_READINGS:
+                    self._read_at = started
+                    self._on_step(step, _finite(losses, step))
+                if traced:
+                    self._durations.append(time.monotonic() - started)
+                traced = True
+                if self._should_stop():
+                    return
+
+        return loop
+
+    def train_loop_begin(self) -> None:
+        """Forgets the losses of the loop before."""
+        self._losses = []
+
+    def train_loop_end(self) -> dict[str, float]:
+        """Losses averaged over the loop's steps, and the learning rate of its last one.
+
+        Raises:
+          NonFiniteLossError: a step's total loss was not finite.
+        """
+        done = int(self.global_step)
+        for step, losses in enumerate(self._losses, start=done - len(self._losses) + 1):
+            _finite(losses, step)
+        means = {key: float(tf.reduce_mean([losses[key] for losses in self._losses])) for key in self._losses[0]}
+        return {**means, "learning_rate": float(self.optimizer.learning_rate(done - 1))}
+
+
+def _finite(losses: dict[str, tf.Tensor], step: int) -> float:
+    loss = float(losses[TOTAL_LOSS])
+    if not math.isfinite(loss):
+        raise NonFiniteLossError(step, loss)
+    return loss
+
+
+class TrainingController(orbit.Controller):
+    """orbit's controller without its printing, with exact checkpoint steps and a sentence for a failed save.
+
+    Args:
+      trainer: what runs the steps.
+      checkpoint_manager: keeps the newest checkpoints of `trainer.checkpoint`.
+      checkpoint_every: steps between checkpoints; they fall on its multiples.
+      summary_every: steps between two points of the TensorBoard curves, likewise.
+      should_stop: True ends `train` after the step at hand.
+      on_loop: called with the steps done and the loop's mean losses whenever summaries are written.
+    """
+
+    def __init__(
+        self,
+        trainer: DetectionTrainer,
+        checkpoint_manager: tf.train.CheckpointManager,
+        *,
+        checkpoint_every: int,
+        summary_every: int,
+        should_stop: Callable[[], bool],
+        on_loop: Callable[[int, dict[str, float]], None],
+    ):
+        self._checkpoint_every, self._summary_every = checkpoint_every, summary_every
+        self._should_stop, self._on_loop = should_stop, on_loop
+        self._first_loop = True
+        super().__init__(
+            global_step=trainer.global_step,
+            trainer=trainer,
+            strategy=trainer.strategy,
+            steps_per_loop=self._loop_length,
+            checkpoint_manager=checkpoint_manager,
+            summary_dir=str(Path(checkpoint_manager.directory) / "train"),
+        )
+
+    def _loop_length(self, step: int) -> int:
+        """A single step first, for the time it compiles; then to the next multiple of either interval."""
+        if self._first_loop:
+            return 1
+        return min(every - int(step) % every for every in (self._summary_every, self._checkpoint_every))
+
+    def restore_checkpoint(self, checkpoint_path: str | None = None) -> str | None:
+        """Restores model, optimizer and step from the newest checkpoint, or lets the task initialise a new run.
+
+        Raises:
+          ZooError: the checkpoint was written by another model or optimizer.
+        """
+        prefix = checkpoint_path or self.checkpoint_manager.latest_checkpoint
+        with self.strategy.scope():
+            if prefix is None:
+                self.trainer.initialize()
+                return None
+            try:
+                self.checkpoint_manager.checkpoint.restore(prefix).assert_existing_objects_matched()
+            except (AssertionError, ValueError) as error:
+                raise ZooError(
+                    f"{prefix} was not written with this model and optimizer, so training cannot go on from it; "
+                    "give another --model-dir, or the config that it was trained with."
+                ) from error
+        return prefix
+
+    def train(self, steps: int, checkpoint_at_completion: bool = False) -> None:
+        """Trains until `steps` are done or a stop is asked for; checkpoints on the way."""
+        while (done := int(self.global_step)) < steps and not self._should_stop():
+            self._train_n_steps(min(steps - done, self.steps_per_loop))
+            self._first_loop = False
+            if int(self.global_step) % self._checkpoint_every == 0:
+                self.save_checkpoint()
+        if checkpoint_at_completion:
+            self.save_checkpoint()
+
+    def _train_n_steps(self, num_steps: int) -> None:
+        started, before = time.monotonic(), int(self.global_step)
+        output = self.trainer.train(tf.constant(num_steps, tf.int32))
+        done = int(self.global_step)
+        output["steps_per_sec"] = (done - before) / (time.monotonic() - started)
+        self.summary_manager.write_summaries(output)
+        self.summary_manager.flush()
+        self._on_loop(done, output)
+
+    def save_checkpoint(self) -> str:
+        """Writes `ckpt-STEP`, unless it is there, drops the oldest, and returns the prefix.
+
+        TensorFlow writes under other names and renames at the end, and drops old ones only then: a save that fails
+        leaves every earlier checkpoint as it was.
+
+        Raises:
+          ZooError: it could not be written, on a full disk for example; its leftovers are removed.
+        """
+        manager, step = self.checkpoint_manager, int(self.global_step)
+        newest = manager.latest_checkpoint
+        if newest and newest.endswith(f"-{step}"):
+            return newest
+        try:
+            return manager.save(checkpoint_number=step)
+        except (tf.errors.OpError, OSError, RuntimeError) as error:
+            for leftover in Path(manager.directory).glob(f"ckpt-{step}[._]*"):
+                shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+            kept = f"{newest} is kept" if newest else "there was none before"
+            reason = str(error).strip().splitlines()[0]
+            raise ZooError(
+                f"the checkpoint of step {step} could not be written to {manager.directory} ({reason}); {kept}: free "
+                "some space and run the same command to go on from it."
+            ) from error
