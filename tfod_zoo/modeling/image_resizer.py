@@ -1,4 +1,4 @@
-"""Image resizing as pipeline.config's `image_resizer` asks for it: TF1 bilinear sampling, padding at the bottom and right.
+"""Image resizing as pipeline.config's `image_resizer` asks for it: TF1 bilinear sampling, padding bottom and right.
 
 Spec: CenterNet section 3, Faster R-CNN section 2.1. It serves the model's `preprocess` and the input pipeline alike, so
 that a network is trained on exactly the pixels it later sees.
@@ -70,7 +70,7 @@ def _options(resizer: Any) -> tuple[str, Any]:
     if method != "BILINEAR":
         raise ResizerError(f"image_resizer.{kind}.resize_method {method} is not supported; use BILINEAR.")
     if options.convert_to_grayscale:
-        raise ResizerError(f"image_resizer.{kind}.convert_to_grayscale is not supported: the networks take RGB; remove it.")
+        raise ResizerError(f"image_resizer.{kind}.convert_to_grayscale is not supported: networks take RGB; remove it.")
     if kind == "fixed_shape_resizer":
         sizes = {"height": options.height, "width": options.width}
     else:
@@ -111,8 +111,8 @@ def _keep_aspect_size(images: tf.Tensor, options: Any) -> tuple[Any, Any]:
 
 
 def _resize(images: tf.Tensor, size: tuple[Any, Any]) -> tf.Tensor:
-    """Legacy sampling: source = target * (in / out), clamped at the far edge; no half-pixel centres, no antialiasing."""
-    if tuple(images.shape[1:3]) == size:
+    """Legacy sampling: source = target * (in / out), clamped at the far edge, no half-pixel centres."""
+    if isinstance(size[0], int) and tuple(images.shape[1:3]) == size:
         return tf.cast(images, tf.float32)
     # The op takes uint8 as well as float32 and always returns float32; a cast beforehand would cost a pass for nothing.
     if images.dtype not in (tf.uint8, tf.float32):
@@ -121,7 +121,7 @@ def _resize(images: tf.Tensor, size: tuple[Any, Any]) -> tf.Tensor:
 
 
 def _pad(images: tf.Tensor, size: tuple[Any, Any], canvas: tuple[int, int], fill: list[float]) -> tf.Tensor:
-    if size == canvas:
+    if isinstance(size[0], int) and size == canvas:
         return images
     paddings = [[0, 0], [0, canvas[0] - size[0]], [0, canvas[1] - size[1]], [0, 0]]
     if not any(fill):
