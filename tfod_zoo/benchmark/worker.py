@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tfod_zoo.benchmark.entry import Entry
-from tfod_zoo.errors import UsageError, ZooError
+from tfod_zoo.errors import ZooError
 
 
 def measure(entry: Entry, on_images: Callable[[int], None] = lambda done: None) -> dict[str, Any]:
@@ -75,10 +75,11 @@ def _evaluate(model: Any, entry: Entry, on_images: Callable[[int], None]) -> dic
 def _load_model(entry: Entry) -> Any:
     import tfod_zoo
     from tfod_zoo.benchmark.input_size import set_input_size
+    from tfod_zoo.evaluation.pipeline_data import newest_checkpoint
 
     weights = entry.weights
     if weights not in ("zoo", "random") and Path(weights).is_dir():
-        weights = _latest_checkpoint(weights)
+        weights = newest_checkpoint(weights)
     model = tfod_zoo.load(entry.model, weights=weights, store=entry.store)
     if entry.input_size is None or tuple(model.input_shape_hw) == entry.input_size:
         return model
@@ -86,15 +87,6 @@ def _load_model(entry: Entry) -> Any:
     # Same network, another canvas: its variables do not depend on the canvas.
     resized.set_weights(model.get_weights())
     return resized
-
-
-def _latest_checkpoint(folder: str) -> str:
-    import tensorflow as tf
-
-    prefix = tf.train.latest_checkpoint(folder) or tf.train.latest_checkpoint(str(Path(folder) / "checkpoint"))
-    if not prefix:
-        raise UsageError(f"{folder} holds no checkpoint; give --weights a folder with ckpt-N.index files, or random.")
-    return prefix
 
 
 def _device_name(tf: Any) -> str:

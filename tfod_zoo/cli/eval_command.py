@@ -44,7 +44,12 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"{flag} {value} is not a number of images; give 1 or more.")
 
     from tfod_zoo.config.pipeline import apply_override, read_pipeline
-    from tfod_zoo.evaluation.pipeline_data import DEFAULT_BATCH_SIZE, evaluate_pipeline, with_eval_data
+    from tfod_zoo.evaluation.pipeline_data import (
+        DEFAULT_BATCH_SIZE,
+        evaluate_pipeline,
+        newest_checkpoint,
+        with_eval_data,
+    )
 
     config = Path(args.pipeline) if args.pipeline else Path(args.model_dir) / "pipeline.config"
     if not config.is_file():
@@ -89,21 +94,6 @@ def run(args: argparse.Namespace) -> int:
     model_argument = args.model_dir or "MODEL_DIR"
     print(f"next: tfod-zoo benchmark {model_argument} --dataset config")
     return 0
-
-
-def newest_checkpoint(model_dir: str | Path) -> str:
-    """Prefix of the newest checkpoint of a training folder or an unpacked archive.
-
-    Raises:
-        ZooError: there is none yet.
-    """
-    import tensorflow as tf
-
-    for folder in (Path(model_dir), Path(model_dir) / "checkpoint"):
-        prefix = tf.train.latest_checkpoint(str(folder))
-        if prefix:
-            return prefix
-    raise ZooError(f"{model_dir} holds no checkpoint yet; train first, or name one with --checkpoint PREFIX.")
 
 
 def metrics_table(metrics: dict[str, Any]) -> str:

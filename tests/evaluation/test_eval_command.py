@@ -1,0 +1,86 @@
+"""`tfod-zoo eval` on a real small MobileNetV2-FPN over the synthetic shapes, and its refusals."""
+
+import argparse
+import json
+import math
+
+import pytest
+import tfod_zoo
+from tfod_zoo.cli import eval_command
+from tfod_zoo.config.generate import generate_pipeline
+from tfod_zoo.config.pipeline import write_pipeline
+from tfod_zoo.data.shapes import prepare_shapes
+from tfod_zoo.errors import UsageError, ZooError
+from tfod_zoo.evaluation.coco import METRIC_NAMES
+from tfod_zoo.evaluation.pipeline_data import with_eval_data
+
+MOBILENET = "centernet_mobilenetv2fpn_512x512_coco17_od"
+
+
+def run(*argv):
+    parser = argparse.ArgumentParser()
+    eval_command.add_arguments(parser)
+    return eval_command.run(parser.parse_args([str(word) for word in argv]))
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    """What training leaves behind: pipeline.config and a checkpoint (of random weights)."""
+    folder = tmp_path_factory.mktemp("run")
+    data = tmp_path_factory.mktemp("data")
+    train, validation, label_map = prepare_shapes(data, train=2, validation=5, image_size=64, seed=1)
+    pipeline = generate_pipeline(
+        MOBILENET, hardware="cpu", label_map=str(label_map), train_records=str(train), eval_records=str(validation),
+        fine_tune_checkpoint="", image_size=64,
+    )
+    write_pipeline(pipeline, folder / "pipeline.config")
+    tfod_zoo.build(pipeline).save_checkpoint(folder / "ckpt-7")
+    return folder
+
+
+def test_a_model_dir_is_evaluated_on_its_own_data(model_dir, capsys):
+    assert run("--model-dir", model_dir, "--batch-size", 2) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in METRIC_NAMES)
+    assert "5 images" in printed and "next: " in printed
+    result = json.loads((model_dir / "eval.json").read_text())
+    assert result["images"] == 5 and result["checkpoint"].endswith("ckpt-7")
+    assert set(result["metrics"]) == set(METRIC_NAMES)
+    assert all(value == -1 or 0 <= value <= 1 for value in result["metrics"].values())
+    assert result["metrics"][METRIC_NAMES[0]] < 0.3, "random weights find nothing much"
+
+
+def test_json_checkpoint_limit_and_overrides(model_dir, capsys):
+    assert run("--pipeline", model_dir / "pipeline.config", "--checkpoint", model_dir / "ckpt-7", "--limit", 2, "--json",
+               "--per-category", "--set", "model.center_net.object_center_params.max_box_predictions=5") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["images"] == 2 and len(result["metrics"]["per_category"]) >= 2
+    assert not any(math.isnan(value) for value in result["metrics"]["per_category"].values())
+
+
+@pytest.mark.parametrize(
+    "argv, kind, sentence",
+    [
+        ([], UsageError, "--model-dir"),
+        (["--pipeline", "p.config"], UsageError, "--checkpoint"),
+        (["--model-dir", "nowhere"], UsageError, "does not exist"),
+        (["--model-dir", "nowhere", "--limit", "0"], UsageError, "--limit 0"),
+    ],
+)
+def test_wrong_use_gets_a_sentence(argv, kind, sentence):
+    with pytest.raises(kind, match=sentence):
+        run(*argv)
+
+
+def test_a_folder_without_a_checkpoint_gets_a_sentence(model_dir, tmp_path):
+    (tmp_path / "pipeline.config").write_text((model_dir / "pipeline.config").read_text())
+    with pytest.raises(ZooError, match="holds no checkpoint"):
+        run("--model-dir", tmp_path)
+
+
+def test_a_config_without_data_gets_a_sentence():
+    with pytest.raises(UsageError, match="--dataset"):
+        with_eval_data(generate_pipeline(MOBILENET))
+    coco = with_eval_data(generate_pipeline(MOBILENET), "tfds:coco/2017:validation").eval_input_reader[0]
+    assert list(coco.tf_record_input_reader.input_path) == ["tfds:coco/2017:validation"]
+    assert coco.label_map_path.endswith(".pbtxt")
