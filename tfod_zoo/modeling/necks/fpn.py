@@ -9,6 +9,14 @@ BATCH_NORM_MOMENTUM = 0.99
 BATCH_NORM_EPSILON = 1e-3
 
 
+def double_nearest(x: tf.Tensor) -> tf.Tensor:
+    """Repeats every cell of `[B, H, W, C]` twice in both directions, by broadcasting: XLA cannot compile the gradient
+    of TensorFlow's nearest-neighbour resize, and this is the same."""
+    height, width, channels = x.shape[1:]
+    x = tf.broadcast_to(x[:, :, None, :, None, :], [tf.shape(x)[0], height, 2, width, 2, channels])
+    return tf.reshape(x, [-1, 2 * height, 2 * width, channels])
+
+
 class TopDownPyramid(tf_keras.layers.Layer):
     """Merges a backbone's four maps from the coarsest to the finest.
 
@@ -26,7 +34,9 @@ class TopDownPyramid(tf_keras.layers.Layer):
         super().__init__(**kwargs)
         convolution = tf_keras.layers.SeparableConv2D if separable else tf_keras.layers.Conv2D
         self.top = tf_keras.layers.Conv2D(filters[0], 1, name="top")
-        self.upsample = tf_keras.layers.UpSampling2D(2, interpolation=interpolation)
+        self.upsample = (
+            double_nearest if interpolation == "nearest" else tf_keras.layers.UpSampling2D(2, interpolation=interpolation)
+        )
         self.laterals, self.convolutions, self.norms = [], [], []
         for step, (lateral, output) in enumerate(zip(filters[:-1], filters[1:], strict=True)):
             self.laterals.append(tf_keras.layers.Conv2D(lateral, 1, name=f"lateral_{step}"))
