@@ -145,14 +145,14 @@ def train(
         metrics: dict[str, Any] = {}
         run.started = time.monotonic()
         try:
-            while (done := int(trainer.global_step)) < steps and not run.should_stop():
+            while (done := int(trainer.global_step.numpy())) < steps and not run.should_stop():
                 controller.train(min(steps, done + eval_every - done % eval_every) if eval_every else steps)
                 if evaluation and not run.should_stop():
                     metrics = evaluation.run()
         except NonFiniteLossError as error:
             raise _explained(error, pipeline, seed, manager.latest_checkpoint) from error
         checkpoint = controller.save_checkpoint()
-    step = int(trainer.global_step)
+    step = int(trainer.global_step.numpy())
     if run.should_stop():
         say(f"stopped at step {step} of {steps}, saved as {checkpoint}; run the same command to go on from there")
         raise KeyboardInterrupt
@@ -227,7 +227,7 @@ class _Evaluation:
             self._swap()
         self._summaries.write_summaries({key: value for key, value in metrics.items() if isinstance(value, float)})
         self._summaries.flush()
-        step, mean, at_half = int(self._trainer.global_step), metrics[MAP], metrics[f"{MAP}@.50IOU"]
+        step, mean, at_half = int(self._trainer.global_step.numpy()), metrics[MAP], metrics[f"{MAP}@.50IOU"]
         self._say(f"step {step}: AP {mean:.3f}, AP50 {at_half:.3f}")
         return metrics
 

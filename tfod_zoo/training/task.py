@@ -28,7 +28,8 @@ class DetectionTask(base_task.Task):
       seed: of the data's order and augmentation.
       start_step: global step at which the data begin, for a run that goes on.
       fine_tune: the checkpoint that a new run starts from.
-      xla: compile losses, gradients and update with XLA.
+      xla: compile the forward and the backward pass with XLA. The update stays outside: adding gradients up over
+        replicas cannot be compiled, and it is elementwise anyway.
       say: takes one line for the user.
     """
 
@@ -48,7 +49,7 @@ class DetectionTask(base_task.Task):
         self._seed, self._start_step = seed, start_step
         self._fine_tune, self._say = fine_tune, say
         self._ramp: BatchNormRamp | None = None
-        self._update = tf.function(self._update_eagerly, jit_compile=True) if xla else self._update_eagerly
+        self._gradients = tf.function(self._losses_and_gradients, jit_compile=True) if xla else self._losses_and_gradients
 
     def build_model(self) -> tf_keras.Model:
         """The detector with random weights; its variables belong to the strategy in scope."""
@@ -100,10 +101,24 @@ class DetectionTask(base_task.Task):
         if self._ramp is None or self._ramp.model is not model:
             self._ramp = BatchNormRamp(model)
         features, groundtruth = inputs
-        features = {key: features[key] for key in _STEP_FEATURES}
-        return self._update(features, groundtruth, model, optimizer)
+        losses, gradients = self._gradients({key: features[key] for key in _STEP_FEATURES}, groundtruth, model, optimizer)
+        # A variable that no loss depends on (the last batch norm of a ResNet V2 trunk) has no gradient.
+        pairs = [
+            (gradient, variable)
+            for gradient, variable in zip(gradients, model.trainable_variables, strict=True)
+            if gradient is not None
+        ]
+        limit = self.task_config.train_config.gradient_clipping_by_norm
+        if limit > 0:
+            # On each replica, before they are added up, as TFOD does (spec §7.3).
+            clipped, _ = tf.clip_by_global_norm([gradient for gradient, _ in pairs], limit)
+            pairs = [(gradient, variable) for gradient, (_, variable) in zip(clipped, pairs, strict=True)]
+        optimizer.apply_gradients(pairs)
+        return losses
 
-    def _update_eagerly(self, features: Tensors, groundtruth: Tensors, model: Any, optimizer: Any) -> Tensors:
+    def _losses_and_gradients(
+        self, features: Tensors, groundtruth: Tensors, model: Any, optimizer: Any
+    ) -> tuple[Tensors, list[tf.Tensor | None]]:
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         assert self._ramp is not None
         with tf.GradientTape() as tape, self._ramp.at(optimizer.iterations):
@@ -112,14 +127,4 @@ class DetectionTask(base_task.Task):
             losses = model.compute_losses(predictions, groundtruth, shapes)
             losses = {key: value / replicas for key, value in losses.items()}
             total = tf.add_n(list(losses.values()))
-        variables = model.trainable_variables
-        gradients = tape.gradient(total, variables)
-        # A variable that no loss depends on (the last batch norm of a ResNet V2 trunk) has no gradient.
-        pairs = [(grad, variable) for grad, variable in zip(gradients, variables, strict=True) if grad is not None]
-        limit = self.task_config.train_config.gradient_clipping_by_norm
-        if limit > 0:
-            # On each replica, before they are added up, as TFOD does (spec §7.3).
-            clipped, _ = tf.clip_by_global_norm([grad for grad, _ in pairs], limit)
-            pairs = list(zip(clipped, [variable for _, variable in pairs], strict=True))
-        optimizer.apply_gradients(pairs)
-        return {**losses, TOTAL_LOSS: total}
+        return {**losses, TOTAL_LOSS: total}, tape.gradient(total, model.trainable_variables)

@@ -84,7 +84,7 @@ class DetectionTrainer(base_trainer.Trainer):
 
         def loop(iterator: Any, num_steps: tf.Tensor) -> None:
             nonlocal traced
-            done = int(self.global_step)
+            done = int(self.global_step.numpy())
             for step in range(done + 1, done + 1 + int(num_steps)):
                 started = time.monotonic()
                 losses = step_fn(iterator)
@@ -110,7 +110,7 @@ class DetectionTrainer(base_trainer.Trainer):
         Raises:
           NonFiniteLossError: a step's total loss was not finite.
         """
-        done = int(self.global_step)
+        done = int(self.global_step.numpy())
         for step, losses in enumerate(self._losses, start=done - len(self._losses) + 1):
             _finite(losses, step)
         means = {key: float(tf.reduce_mean([losses[key] for losses in self._losses])) for key in self._losses[0]}
@@ -154,9 +154,11 @@ class TrainingController(orbit.Controller):
             trainer=trainer,
             strategy=trainer.strategy,
             steps_per_loop=self._loop_length,
-            checkpoint_manager=checkpoint_manager,
             summary_dir=str(Path(checkpoint_manager.directory) / "train"),
         )
+        # Given to the base class, it would be restored with a line on stdout.
+        self.checkpoint_manager = checkpoint_manager
+        self.restore_checkpoint()
 
     def _loop_length(self, step: int) -> int:
         """A single step first, for the time it compiles; then to the next multiple of either interval."""
@@ -176,7 +178,9 @@ class TrainingController(orbit.Controller):
                 self.trainer.initialize()
                 return None
             try:
-                self.checkpoint_manager.checkpoint.restore(prefix).assert_existing_objects_matched()
+                status = self.checkpoint_manager.checkpoint.restore(prefix)
+                # Silences a list of every unread entry at exit; what was not found here is refused all the same.
+                status.expect_partial().assert_existing_objects_matched()
             except (AssertionError, ValueError) as error:
                 raise ZooError(
                     f"{prefix} was not written with this model and optimizer, so training cannot go on from it; "
@@ -186,18 +190,18 @@ class TrainingController(orbit.Controller):
 
     def train(self, steps: int, checkpoint_at_completion: bool = False) -> None:
         """Trains until `steps` are done or a stop is asked for; checkpoints on the way."""
-        while (done := int(self.global_step)) < steps and not self._should_stop():
+        while (done := int(self.global_step.numpy())) < steps and not self._should_stop():
             self._train_n_steps(min(steps - done, self.steps_per_loop))
             self._first_loop = False
-            if int(self.global_step) % self._checkpoint_every == 0:
+            if int(self.global_step.numpy()) % self._checkpoint_every == 0:
                 self.save_checkpoint()
         if checkpoint_at_completion:
             self.save_checkpoint()
 
     def _train_n_steps(self, num_steps: int) -> None:
-        started, before = time.monotonic(), int(self.global_step)
+        started, before = time.monotonic(), int(self.global_step.numpy())
         output = self.trainer.train(tf.constant(num_steps, tf.int32))
-        done = int(self.global_step)
+        done = int(self.global_step.numpy())
         output["steps_per_sec"] = (done - before) / (time.monotonic() - started)
         self.summary_manager.write_summaries(output)
         self.summary_manager.flush()
@@ -212,7 +216,7 @@ class TrainingController(orbit.Controller):
         Raises:
           ZooError: it could not be written, on a full disk for example; its leftovers are removed.
         """
-        manager, step = self.checkpoint_manager, int(self.global_step)
+        manager, step = self.checkpoint_manager, int(self.global_step.numpy())
         newest = manager.latest_checkpoint
         if newest and newest.endswith(f"-{step}"):
             return newest
