@@ -83,8 +83,8 @@ def test_exponential_with_burnin_staircase_and_minimum():
 def test_adam_is_kerass_with_the_configs_epsilon():
     optimizer = build_optimizer(
         optimizer_message(
-            "adam_optimizer { epsilon: 1e-7 learning_rate { manual_step_learning_rate { initial_learning_rate: 0.1 } } }"
-            " use_moving_average: false"
+            "adam_optimizer { epsilon: 1e-7 learning_rate { manual_step_learning_rate { initial_learning_rate: 0.1 } }"
+            " } use_moving_average: false"
         )
     )
     weight = tf.Variable(1.0)

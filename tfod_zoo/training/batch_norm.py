@@ -25,8 +25,8 @@ class BatchNormRamp:
     mean of 0 and variance of 1 after 4,800 steps. Training normalises by the batch and does not notice; evaluation
     normalises by the averages and finds next to nothing, though the loss fell. So the momentum in effect at step t is
     min(configured, (1 + t) / (10 + t)): the average always covers about the last tenth of the training behind it, the
-    initial value weighs 0.1 after one step and under 1e-12 after a hundred, and from step 9 / (1 - configured) on (30,000
-    for 0.9997) the configured momentum rules, so that published recipes average what they always did.
+    initial value weighs 0.1 after one step and under 1e-12 after a hundred, and from step 9 / (1 - configured) on
+    (30,000 for 0.9997) the configured momentum rules, so that published recipes average what they always did.
     """
 
     def __init__(self, model: tf_keras.Model):

@@ -1,4 +1,4 @@
-"""What `train_config` says about the checkpoint to start from, checked before anything is built (pipeline spec §7.5)."""
+"""The checkpoint that `train_config` starts from, checked before anything is built (pipeline spec §7.5)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def fine_tune_source(train_config: Any, model_dir: str | os.PathLike[str]) -> Fi
         return None
     if "PATH_TO_BE_CONFIGURED" in prefix:
         raise ZooError(
-            f'train_config.fine_tune_checkpoint is still "{prefix}"; give a checkpoint prefix, or "" for random weights.'
+            f'train_config.fine_tune_checkpoint is still "{prefix}"; give a checkpoint prefix, or "" for random '
+            "weights."
         )
     if train_config.fine_tune_checkpoint_version == _VERSION_V1:
         raise ZooError(
@@ -43,7 +44,8 @@ def fine_tune_source(train_config: Any, model_dir: str | os.PathLike[str]) -> Fi
         )
     if train_config.load_all_detection_checkpoint_vars:
         raise ZooError(
-            'train_config.load_all_detection_checkpoint_vars is of TF1; remove it and write fine_tune_checkpoint_type: "full".'
+            "train_config.load_all_detection_checkpoint_vars is of TF1; remove it and write "
+            'fine_tune_checkpoint_type: "full".'
         )
     mode = train_config.fine_tune_checkpoint_type
     if not mode:

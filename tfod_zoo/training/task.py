@@ -49,7 +49,8 @@ class DetectionTask(base_task.Task):
         self._seed, self._start_step = seed, start_step
         self._fine_tune, self._say = fine_tune, say
         self._ramp: BatchNormRamp | None = None
-        self._gradients = tf.function(self._losses_and_gradients, jit_compile=True) if xla else self._losses_and_gradients
+        compute = self._losses_and_gradients
+        self._gradients = tf.function(compute, jit_compile=True) if xla else compute
 
     def build_model(self) -> tf_keras.Model:
         """The detector with random weights; its variables belong to the strategy in scope."""
@@ -101,7 +102,8 @@ class DetectionTask(base_task.Task):
         if self._ramp is None or self._ramp.model is not model:
             self._ramp = BatchNormRamp(model)
         features, groundtruth = inputs
-        losses, gradients = self._gradients({key: features[key] for key in _STEP_FEATURES}, groundtruth, model, optimizer)
+        features = {key: features[key] for key in _STEP_FEATURES}
+        losses, gradients = self._gradients(features, groundtruth, model, optimizer)
         # A variable that no loss depends on (the last batch norm of a ResNet V2 trunk) has no gradient.
         pairs = [
             (gradient, variable)
