@@ -51,8 +51,9 @@ def test_a_model_dir_is_evaluated_on_its_own_data(model_dir, capsys):
 
 
 def test_json_checkpoint_limit_and_overrides(model_dir, capsys):
-    assert run("--pipeline", model_dir / "pipeline.config", "--checkpoint", model_dir / "ckpt-7", "--limit", 2, "--json",
-               "--per-category", "--set", "model.center_net.object_center_params.max_box_predictions=5") == 0
+    model = ("--pipeline", model_dir / "pipeline.config", "--checkpoint", model_dir / "ckpt-7")
+    override = "model.center_net.object_center_params.max_box_predictions=5"
+    assert run(*model, "--limit", 2, "--json", "--per-category", "--set", override) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["images"] == 2 and len(result["metrics"]["per_category"]) >= 2
     assert not any(math.isnan(value) for value in result["metrics"]["per_category"].values())

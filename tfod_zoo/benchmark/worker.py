@@ -18,6 +18,7 @@ from typing import Any
 
 from tfod_zoo.benchmark.entry import Entry
 from tfod_zoo.errors import ZooError
+from tfod_zoo.zoo.registry import get_model, list_models
 
 
 def measure(entry: Entry, on_images: Callable[[int], None] = lambda done: None) -> dict[str, Any]:
@@ -27,6 +28,10 @@ def measure(entry: Entry, on_images: Callable[[int], None] = lambda done: None) 
     detections in host memory, resizing and post-processing included. Memory is the whole process's, read before
     operations are counted and mAP is evaluated, which need memory of their own.
     """
+    if entry.model in list_models() and not get_model(entry.model).network_available:
+        # Said now, not after a download of a gigabyte.
+        raise ZooError("There is no network for this model in tfod_zoo yet; `tfod-zoo list` shows which models have one.")
+
     import numpy as np
     import tensorflow as tf
 
