@@ -6,6 +6,7 @@ activations stay of order one through every model.
 
 import hashlib
 import re
+
 import numpy as np
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"

@@ -108,9 +108,7 @@ def test_top_k_is_over_cells_and_classes_together(seed, height, width, classes, 
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    y=st.floats(0.1, 0.9), x=st.floats(0.1, 0.9), height=st.floats(0.05, 0.2), width=st.floats(0.05, 0.2)
-)
+@given(y=st.floats(0.1, 0.9), x=st.floats(0.1, 0.9), height=st.floats(0.05, 0.2), width=st.floats(0.05, 0.2))
 def test_decoding_inverts_the_targets(y, x, height, width):
     """Perfect maps of one object decode to its box."""
     box = np.array([y - height / 2, x - width / 2, y + height / 2, x + width / 2], np.float32)

@@ -87,12 +87,14 @@ def read_shapes(prefix: str) -> dict[str, list[int]]:
     """
     if not tf.io.gfile.exists(f"{prefix}.index"):
         raise CheckpointError(
-            f"{prefix}.index does not exist; give a checkpoint's prefix, such as .../checkpoint/ckpt-0, without an ending."
+            f"{prefix}.index does not exist; give a checkpoint's prefix, such as .../ckpt-0, without an ending."
         )
     try:
         shapes = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{prefix} cannot be read as a checkpoint ({_first_line(error)}); fetch it again.") from error
+        raise CheckpointError(
+            f"{prefix} cannot be read as a checkpoint ({_first_line(error)}); fetch it again."
+        ) from error
     if OBJECT_GRAPH not in shapes:
         raise CheckpointError(f"{prefix} is a name-based TF1 checkpoint; give one of the TF2 zoo.")
     return {key: shape for key, shape in shapes.items() if key != OBJECT_GRAPH}
@@ -156,7 +158,8 @@ def save(prefix: str, model_tree) -> None:
         tf.train.update_checkpoint_state(folder or ".", name)
     except (tf.errors.OpError, OSError) as error:
         raise CheckpointError(
-            f"the checkpoint {prefix} could not be written ({_first_line(error)}); free some space or give another folder."
+            f"the checkpoint {prefix} could not be written ({_first_line(error)}); free space or give "
+            "another folder."
         ) from error
 
 

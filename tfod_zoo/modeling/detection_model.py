@@ -69,7 +69,7 @@ class DetectionModel(tf_keras.Model):
     def compute_losses(
         self, predictions: dict, groundtruth: dict[str, tf.Tensor], true_image_shapes: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Raw predictions and padded ground truth -> scalars under TFOD's loss keys; their sum is what training minimises."""
+        """Raw predictions and padded ground truth -> scalars under TFOD's loss keys; training minimises their sum."""
         raise NotImplementedError
 
     @property

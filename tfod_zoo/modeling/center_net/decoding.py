@@ -41,7 +41,12 @@ def at_cells(maps: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
 
 
 def decode_boxes(
-    center: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, true_image_shapes: tf.Tensor, max_detections: int, stride: int
+    center: tf.Tensor,
+    scale: tf.Tensor,
+    offset: tf.Tensor,
+    true_image_shapes: tf.Tensor,
+    max_detections: int,
+    stride: int,
 ) -> dict[str, tf.Tensor]:
     """Boxes at the peaks of the centre heatmap.
 

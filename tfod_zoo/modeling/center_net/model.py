@@ -1,67 +1,16 @@
 """CenterNet: objects as the peaks of a heatmap (Zhou et al., arXiv:1904.07850; spec: CenterNet)."""
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import tensorflow as tf
+import tf_keras
 
 from tfod_zoo.errors import ZooError
 from tfod_zoo.modeling import checkpoint
-from tfod_zoo.modeling.backbones.mobilenet_v2 import mobilenet_v2
-from tfod_zoo.modeling.backbones.resnet_v1 import resnet_v1
 from tfod_zoo.modeling.center_net import decoding, losses, targets
+from tfod_zoo.modeling.center_net.feature_extractors import FEATURE_EXTRACTORS, OUTPUT_STRIDE
 from tfod_zoo.modeling.center_net.heads import prediction_head
 from tfod_zoo.modeling.detection_model import DetectionModel
-from tfod_zoo.modeling.necks.fpn import TopDownPyramid
-
-OUTPUT_STRIDE = 4  # input pixels per output cell, for every backbone
-INPUT_MULTIPLE = 32  # the coarsest stride of the bodies below
-
-CAFFE_MEANS_BGR = (103.939, 116.779, 123.68)  # ImageNet means that Keras applications' "caffe" mode subtracts
-
-
-def _caffe_scaling(images: tf.Tensor) -> tf.Tensor:
-    return tf.reverse(images, [-1]) - tf.constant(CAFFE_MEANS_BGR)
-
-
-def _unit_scaling(images: tf.Tensor) -> tf.Tensor:
-    return images / 127.5 - 1.0
-
-
-@dataclass(frozen=True)
-class FeatureExtractor:
-    """A `feature_extractor.type`: its body, its neck, and the scaling that the body expects after the config's own."""
-
-    body: Callable
-    neck: Callable
-    scaling: Callable[[tf.Tensor], tf.Tensor]
-
-
-def _resnet_v1_fpn(depth: int) -> FeatureExtractor:
-    return FeatureExtractor(
-        body=lambda config, height, width: resnet_v1(depth, height, width),
-        neck=lambda config: TopDownPyramid((256, 128, 64, 64), name="fpn"),
-        scaling=_caffe_scaling,
-    )
-
-
-def _mobilenet_v2_fpn(separable: bool) -> FeatureExtractor:
-    return FeatureExtractor(
-        body=lambda config, height, width: mobilenet_v2(height, width, config.depth_multiplier),
-        neck=lambda config: TopDownPyramid(
-            (64, 32, 24, 24), separable or config.use_separable_conv, config.upsampling_interpolation, name="fpn"
-        ),
-        scaling=_unit_scaling,
-    )
-
-
-FEATURE_EXTRACTORS = {
-    "resnet_v1_50_fpn": _resnet_v1_fpn(50),
-    "resnet_v1_101_fpn": _resnet_v1_fpn(101),
-    "mobilenet_v2_fpn": _mobilenet_v2_fpn(separable=False),
-    "mobilenet_v2_fpn_sep_conv": _mobilenet_v2_fpn(separable=True),
-}
 
 # Parts of the schema that no network here implements yet: refused by name rather than left out in silence.
 _UNSUPPORTED_TASKS = (
@@ -98,14 +47,18 @@ def _check(config) -> None:
     center = config.object_center_params
     if center.use_labeled_classes or len(center.keypoint_weights_for_center):
         raise ZooError(
-            f"{where}.object_center_params.use_labeled_classes and keypoint_weights_for_center are not supported; remove them."
+            f"{where}.object_center_params: use_labeled_classes and keypoint_weights_for_center are not "
+            "supported; remove them."
         )
     if center.classification_loss.WhichOneof("classification_loss") != "penalty_reduced_logistic_focal_loss":
         raise ZooError(
-            f"{where}.object_center_params.classification_loss must be penalty_reduced_logistic_focal_loss, CenterNet's own."
+            f"{where}.object_center_params.classification_loss must be penalty_reduced_logistic_focal_loss, "
+            "CenterNet's own."
         )
     if config.object_detection_task.localization_loss.WhichOneof("localization_loss") != "l1_localization_loss":
-        raise ZooError(f"{where}.object_detection_task.localization_loss must be l1_localization_loss, CenterNet's own.")
+        raise ZooError(
+            f"{where}.object_detection_task.localization_loss must be l1_localization_loss, CenterNet's own."
+        )
 
 
 class CenterNet(DetectionModel):
@@ -123,10 +76,12 @@ class CenterNet(DetectionModel):
         _check(config)
         super().__init__(pipeline, config.image_resizer, **kwargs)
         height, width = self.input_shape_hw
-        if height % INPUT_MULTIPLE or width % INPUT_MULTIPLE:
+        kind = config.feature_extractor.type
+        self.extractor = FEATURE_EXTRACTORS[kind](config.feature_extractor, height, width)
+        if height % self.extractor.multiple or width % self.extractor.multiple:
             raise ZooError(
-                f"model.center_net.image_resizer gives {height}x{width}; {config.feature_extractor.type} needs multiples "
-                f"of {INPUT_MULTIPLE}."
+                f"model.center_net.image_resizer gives {height}x{width}; {kind} needs multiples of "
+                f"{self.extractor.multiple}."
             )
         self.num_classes = config.num_classes
         self.max_detections = config.object_center_params.max_box_predictions
@@ -136,19 +91,19 @@ class CenterNet(DetectionModel):
                 f"model.center_net.object_center_params.max_box_predictions is {self.max_detections}, more than the "
                 f"{cells} cells of the output at {height}x{width}; lower it or enlarge the input."
             )
-        self._extractor = FEATURE_EXTRACTORS[config.feature_extractor.type]
-        self.body = self._extractor.body(config.feature_extractor, height, width)
-        self.neck = self._extractor.neck(config.feature_extractor)
-        self.neck.build([output.shape for output in self.body.outputs])
+        features = self.extractor(tf_keras.Input((height, width, 3)))
         self.heads = {
-            key: prediction_head(
-                channels,
-                self.neck.compute_output_shape([output.shape for output in self.body.outputs])[-1],
-                **_intermediate(params),
-                bias=bias,
-                separable=config.use_depthwise,
-                name=key.replace("/", "_"),
-            )
+            key: [
+                prediction_head(
+                    channels,
+                    feature.shape[-1],
+                    **_intermediate(params),
+                    bias=bias,
+                    separable=config.use_depthwise,
+                    name=f"{key.replace('/', '_')}_{i}",
+                )
+                for i, feature in enumerate(features)
+            ]
             for key, channels, bias, params in _head_table(config)
         }
         self.built = True
@@ -162,25 +117,33 @@ class CenterNet(DetectionModel):
             canvas -= tf.constant(list(config.channel_means), tf.float32)
         if config.channel_stds:
             canvas /= tf.constant(list(config.channel_stds), tf.float32)
-        return self._extractor.scaling(canvas)
+        return self.extractor.scale(canvas)
 
     def call(self, inputs: tf.Tensor, true_image_shapes: tf.Tensor | None = None, training: bool = False) -> dict:
-        """Normalised images `[B, H, W, 3]` -> TFOD's prediction dict: per head a list of raw maps `[B, H/4, W/4, D]`."""
-        features = self.neck(self.body(inputs, training=training), training=training)
-        outputs = {key: [head(features)] for key, head in self.heads.items()}
+        """Normalised images `[B, H, W, 3]` -> TFOD's prediction dict: per head a list of raw `[B, H/4, W/4, D]`."""
+        features = self.extractor(inputs, training=training)
+        outputs = {
+            key: [head(feature) for head, feature in zip(heads, features, strict=True)]
+            for key, heads in self.heads.items()
+        }
         return {"preprocessed_inputs": inputs, **outputs}
 
     def postprocess(self, predictions: dict, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
         """See `decoding.decode_boxes`; only a head's last output is decoded."""
         last = {key: predictions[key][-1] for key in self.heads}
         return decoding.decode_boxes(
-            last["object_center"], last["box/scale"], last["box/offset"], true_image_shapes, self.max_detections, OUTPUT_STRIDE
+            last["object_center"],
+            last["box/scale"],
+            last["box/offset"],
+            true_image_shapes,
+            self.max_detections,
+            OUTPUT_STRIDE,
         )
 
     def compute_losses(
         self, predictions: dict, groundtruth: dict[str, tf.Tensor], true_image_shapes: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Weighted losses of the three heads (spec, section 10): `Loss/object_center`, `Loss/box/scale`, `Loss/box/offset`."""
+        """Weighted `Loss/object_center`, `Loss/box/scale` and `Loss/box/offset` (spec, section 10)."""
         config = self.pipeline.model.center_net
         center, task = config.object_center_params, config.object_detection_task
         height, width = predictions["object_center"][0].shape[1:3]
@@ -200,14 +163,8 @@ class CenterNet(DetectionModel):
 
     @functools.cached_property
     def tfod_tree(self):
-        """See `DetectionModel.tfod_tree` (spec, section 14); the body is numbered by Keras, the neck from 1."""
-        return checkpoint.tree(
-            _feature_extractor=checkpoint.tree(
-                _base_model=self.body,
-                _feature_extractor_model=checkpoint.numbered(self.neck.checkpoint_layers(), start=1),
-            ),
-            _prediction_head_dict={key: [head] for key, head in self.heads.items()},
-        )
+        """See `DetectionModel.tfod_tree` (spec, section 14)."""
+        return checkpoint.tree(_feature_extractor=self.extractor.tfod_tree, _prediction_head_dict=dict(self.heads))
 
 
 def _head_table(config) -> list[tuple[str, int, float, object]]:
@@ -234,7 +191,7 @@ def _intermediate(params) -> dict:
         return {}
     if len(params.num_filters) != len(params.kernel_sizes):
         raise ZooError(
-            f"a head's num_filters {list(params.num_filters)} and kernel_sizes {list(params.kernel_sizes)} differ in length; "
-            "give one of each per convolution."
+            f"a head's num_filters {list(params.num_filters)} and kernel_sizes {list(params.kernel_sizes)} differ in "
+            "length; give one of each per convolution."
         )
     return {"filters": tuple(params.num_filters), "kernel_sizes": tuple(params.kernel_sizes)}

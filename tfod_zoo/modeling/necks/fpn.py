@@ -35,7 +35,9 @@ class TopDownPyramid(tf_keras.layers.Layer):
         convolution = tf_keras.layers.SeparableConv2D if separable else tf_keras.layers.Conv2D
         self.top = tf_keras.layers.Conv2D(filters[0], 1, name="top")
         self.upsample = (
-            double_nearest if interpolation == "nearest" else tf_keras.layers.UpSampling2D(2, interpolation=interpolation)
+            double_nearest
+            if interpolation == "nearest"
+            else tf_keras.layers.UpSampling2D(2, interpolation=interpolation)
         )
         self.laterals, self.convolutions, self.norms = [], [], []
         for step, (lateral, output) in enumerate(zip(filters[:-1], filters[1:], strict=True)):

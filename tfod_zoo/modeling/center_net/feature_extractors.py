@@ -1,0 +1,155 @@
+"""The values of `feature_extractor.type`: body, neck, and the pixels that they expect (spec: CenterNet, 4 and 14)."""
+
+import functools
+from collections.abc import Callable
+
+import tensorflow as tf
+import tf_keras
+
+from tfod_zoo.modeling import checkpoint
+from tfod_zoo.modeling.backbones.hourglass import VARIANTS, Hourglass
+from tfod_zoo.modeling.backbones.mobilenet_v2 import mobilenet_v2
+from tfod_zoo.modeling.backbones.resnet_v1 import resnet_v1
+from tfod_zoo.modeling.backbones.resnet_v2 import resnet_v2
+from tfod_zoo.modeling.necks.deconvolution import Deconvolution
+from tfod_zoo.modeling.necks.fpn import TopDownPyramid
+
+OUTPUT_STRIDE = 4  # input pixels per output cell, for every extractor
+CAFFE_MEANS_BGR = (103.939, 116.779, 123.68)  # ImageNet means that Keras applications' "caffe" mode subtracts
+
+
+def caffe_scaling(images: tf.Tensor) -> tf.Tensor:
+    """RGB in 0..255 -> BGR around zero, as ResNet V1 expects."""
+    return tf.reverse(images, [-1]) - tf.constant(CAFFE_MEANS_BGR)
+
+
+def unit_scaling(images: tf.Tensor) -> tf.Tensor:
+    """RGB in 0..255 -> [-1, 1], as ResNet V2 and MobileNetV2 expect."""
+    return images / 127.5 - 1.0
+
+
+class FeatureExtractor(tf_keras.layers.Layer):
+    """A network from normalised pixels to maps at stride 4; built when made.
+
+    Attributes:
+      multiple: height and width of the input must be multiples of this.
+    """
+
+    multiple: int
+
+    def scale(self, images: tf.Tensor) -> tf.Tensor:
+        """The scaling that the body expects after the config's own means and stds."""
+        return images
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> list[tf.Tensor]:
+        """`[B, H, W, 3]` float32 -> one map `[B, H/4, W/4, D]` per output of the network."""
+        raise NotImplementedError
+
+    @property
+    def tfod_tree(self):
+        """The extractor's variables under TFOD's attribute names: what a checkpoint calls `_feature_extractor`."""
+        raise NotImplementedError
+
+
+class BodyAndNeck(FeatureExtractor):
+    """A classification network and a neck.
+
+    Args:
+      body: functional model to a list of maps.
+      neck: layer from that list to one map, with `checkpoint_layers()`.
+      scaling: see `FeatureExtractor.scale`.
+      stored_body: what checkpoints hold as `_base_model`, where it is more than `body`.
+    """
+
+    multiple = 32  # the coarsest stride of the bodies
+
+    def __init__(
+        self,
+        body: tf_keras.Model,
+        neck: tf_keras.layers.Layer,
+        scaling: Callable[[tf.Tensor], tf.Tensor],
+        stored_body: tf_keras.Model | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.body, self.neck, self.stored_body = body, neck, stored_body or body
+        self._scaling = scaling
+        neck([tf_keras.Input(output.shape[1:]) for output in body.outputs])  # creates the neck's variables
+
+    def scale(self, images: tf.Tensor) -> tf.Tensor:
+        return self._scaling(images)
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> list[tf.Tensor]:
+        features = self.body(inputs, training=training)
+        return [self.neck(features if isinstance(features, (list, tuple)) else [features], training=training)]
+
+    @functools.cached_property
+    def tfod_tree(self):
+        return checkpoint.tree(
+            _base_model=self.stored_body,  # numbered by Keras
+            _feature_extractor_model=checkpoint.numbered(self.neck.checkpoint_layers(), start=1),
+        )
+
+
+class HourglassExtractor(FeatureExtractor):
+    """An hourglass network is body and neck in one."""
+
+    def __init__(self, depth: int, height: int, width: int, **kwargs):
+        super().__init__(**kwargs)
+        self.multiple = OUTPUT_STRIDE * 2 ** VARIANTS[depth].levels
+        self.network = Hourglass(depth, name=f"hourglass_{depth}")
+        if height % self.multiple == 0 and width % self.multiple == 0:
+            self.network(tf_keras.Input((height, width, 3)))  # creates the variables
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> list[tf.Tensor]:
+        return self.network(inputs, training=training)
+
+    @functools.cached_property
+    def tfod_tree(self):
+        return checkpoint.tree(_network=self.network)
+
+
+Builder = Callable[[object, int, int], FeatureExtractor]  # (feature_extractor message, height, width)
+
+
+def _resnet_v1_fpn(depth: int) -> Builder:
+    return lambda config, height, width: BodyAndNeck(
+        resnet_v1(depth, height, width), TopDownPyramid((256, 128, 64, 64), name="fpn"), caffe_scaling
+    )
+
+
+def _resnet_v2(depth: int) -> Builder:
+    def builder(config, height: int, width: int) -> FeatureExtractor:
+        network, published = resnet_v2(depth, height, width)
+        return BodyAndNeck(network, Deconvolution(name="deconvolution"), unit_scaling, stored_body=published)
+
+    return builder
+
+
+def _mobilenet_v2_fpn(separable: bool) -> Builder:
+    return lambda config, height, width: BodyAndNeck(
+        mobilenet_v2(height, width, config.depth_multiplier),
+        TopDownPyramid(
+            (64, 32, 24, 24), separable or config.use_separable_conv, config.upsampling_interpolation, name="fpn"
+        ),
+        unit_scaling,
+    )
+
+
+def _hourglass(depth: int) -> Builder:
+    return lambda config, height, width: HourglassExtractor(depth, height, width)
+
+
+FEATURE_EXTRACTORS: dict[str, Builder] = {
+    "hourglass_104": _hourglass(104),
+    "hourglass_52": _hourglass(52),
+    "hourglass_32": _hourglass(32),
+    "hourglass_20": _hourglass(20),
+    "hourglass_10": _hourglass(10),
+    "resnet_v1_50_fpn": _resnet_v1_fpn(50),
+    "resnet_v1_101_fpn": _resnet_v1_fpn(101),
+    "resnet_v2_50": _resnet_v2(50),
+    "resnet_v2_101": _resnet_v2(101),
+    "mobilenet_v2_fpn": _mobilenet_v2_fpn(separable=False),
+    "mobilenet_v2_fpn_sep_conv": _mobilenet_v2_fpn(separable=True),
+}
