@@ -111,7 +111,8 @@ def _bring(model: ZooModel, folder: Path, scratch: Path) -> None:
     # A real archive decides its top folder: for one model the registry has only a hint of it.
     tops = sorted((scratch / "unpacked").rglob("pipeline.config"), key=lambda path: len(path.parts))
     if not tops:
-        raise ZooError(f"The archive of {model.name} has no pipeline.config: it is not a zoo model's; nothing was kept.")
+        raise ZooError(f"The archive of {model.name} has no pipeline.config, so it is not a zoo model's; "
+                       "nothing was kept.")
     top = tops[0].parent
     if top.name != model.archive_folder:
         _log.warning("The archive of %s has top folder %s where %s was expected; kept under the latter.",

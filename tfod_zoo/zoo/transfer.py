@@ -26,8 +26,8 @@ class _Unreachable(ZooError):
 def fetch(urls: Sequence[str], target: Path, label: str) -> int:
     """Writes the first of `urls` that answers to `target`, showing progress, and checks what came.
 
-    Checked: the stated Content-Length, Google Cloud Storage's md5 (`x-goog-hash`), and that it is a gzip file. Over plain
-    http the md5 must be stated.
+    Checked: the stated Content-Length, Google Cloud Storage's md5 (`x-goog-hash`), and that it is a gzip file. Over
+    plain http the md5 must be stated.
 
     Args:
       urls: addresses of the same object, at least one, the one to prefer first.
@@ -73,7 +73,8 @@ def _fetch_one(url: str, target: Path, label: str) -> int:
         try:
             received, md5 = _write(response, target, label, expected)
         except urllib3.exceptions.HTTPError as error:
-            raise ZooError(f"The transfer from {url} broke off ({_cause(error)}); nothing was kept, run again.") from error
+            raise ZooError(f"The transfer from {url} broke off ({_cause(error)}); nothing was kept, run "
+                           "again.") from error
     if expected is not None and received != expected:
         raise ZooError(f"{url} sent {received} of {expected} bytes; nothing was kept, run again.")
     if stated_md5 and md5 != stated_md5:

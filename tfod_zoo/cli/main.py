@@ -1,0 +1,139 @@
+"""`tfod-zoo`: finds the command's module, parses its flags, runs it, and turns its errors into one sentence.
+
+A command NAME is the module `tfod_zoo.cli.NAME_command` with `HELP` (one line), `EXAMPLE`, `add_arguments(parser)` and
+`run(args) -> exit code`. Only the module that is needed is imported, and none imports TensorFlow before it runs.
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import NoReturn
+
+import tfod_zoo
+from tfod_zoo.errors import UsageError, ZooError
+
+_GROUPS = {
+    "start here": ("quickstart",),
+    "the zoo": ("list", "show", "download"),
+    "your data": ("config", "data"),
+    "models": ("detect", "train", "eval", "benchmark"),
+}
+COMMANDS = tuple(name for names in _GROUPS.values() for name in names)
+
+_DEBUG_HELP = "show the trace of an error"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of exiting, so that wrong use looks the same wherever it is found."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[:1].upper()}{message[1:]}; see `{self.prog} --help`.")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line (default: this process's) and returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # Read here, so that it may stand anywhere, behind a command's own subcommand too.
+    debug = "--debug" in arguments
+    arguments = [text for text in arguments if text != "--debug"]
+    # TensorFlow's own start-up chatter hides what a command says.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; keep the interpreter from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("\ntfod-zoo: interrupted.", file=sys.stderr)
+        return 130
+    except ZooError as error:
+        if debug:
+            raise
+        print(f"tfod-zoo: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except Exception as error:
+        if debug:
+            raise
+        print(f"tfod-zoo: {type(error).__name__}: {error} (not expected; --debug shows the trace)", file=sys.stderr)
+        return 1
+
+
+def _run(arguments: list[str]) -> int:
+    # Global flags stand before the command; what follows it is the command's own.
+    at = next((index for index, text in enumerate(arguments) if not text.startswith("-")), len(arguments))
+    parser = _Parser(prog="tfod-zoo", add_help=False, allow_abbrev=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--version", action="store_true")
+    flags = parser.parse_args(arguments[:at])
+    if flags.version:
+        print(f"tfod-zoo {tfod_zoo.__version__}")
+        return 0
+    if flags.help or at == len(arguments):
+        print(_overview())
+        return 0
+    name = arguments[at]
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=2)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`tfod-zoo --help` lists them."
+        raise UsageError(f"There is no command {name!r}; {hint}")
+    command = _module(name)
+    args = _parse(_command_parser(name, command), arguments[at + 1 :])
+    return command.run(args)
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"tfod_zoo.cli.{name}_command")
+
+
+def _exists(name: str) -> bool:
+    return importlib.util.find_spec(f"tfod_zoo.cli.{name}_command") is not None
+
+
+def _command_parser(name: str, command: ModuleType) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=f"tfod-zoo {name}", description=f"{command.HELP[:1].upper()}{command.HELP[1:]}.", allow_abbrev=False,
+        epilog=f"example:\n  {command.EXAMPLE}", formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help=_DEBUG_HELP)
+    return parser
+
+
+def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Namespace:
+    args, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        flag = unknown[0].partition("=")[0]
+        near = difflib.get_close_matches(flag, parser._option_string_actions, n=1)
+        hint = f"did you mean {near[0]}?" if flag.startswith("-") and near else f"see `{parser.prog} --help`."
+        raise UsageError(f"{parser.prog} does not take {unknown[0]!r}; {hint}")
+    return args
+
+
+def _overview() -> str:
+    lines = ["usage: tfod-zoo [--debug] COMMAND ...", "", "The TensorFlow detection model zoo, on today's TensorFlow."]
+    for group, names in _GROUPS.items():
+        lines += ["", f"{group}:", *(f"  {name:<12}{_module(name).HELP}" for name in names if _exists(name))]
+    lines += [
+        "", "flags:", "  -h, --help  this page; `tfod-zoo COMMAND --help` has a command's flags and an example",
+        "  --version   the version", f"  --debug     {_DEBUG_HELP}",
+        "", "next: tfod-zoo quickstart, or tfod-zoo list",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

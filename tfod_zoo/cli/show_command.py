@@ -1,0 +1,86 @@
+"""`tfod-zoo show`: everything known of one model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from tfod_zoo.cli.list_command import archive_size
+from tfod_zoo.zoo.registry import ZooModel, get_model
+from tfod_zoo.zoo.store import is_downloaded, model_folder
+
+HELP = "everything known of one model, its defects too"
+EXAMPLE = "tfod-zoo show centernet_mobilenetv2fpn_512x512_coco17_od"
+
+# What `ZooModel.hints` names, in the words of the page.
+_HINTS = {"archive_bytes": "size", "archive_folder": "folder", "checkpoint_prefix": "checkpoint", "kaggle": "Kaggle"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="a zoo name")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    parser.add_argument("--store", metavar="DIR", help="folder of the zoo's archives")
+
+
+def run(args: argparse.Namespace) -> int:
+    model = get_model(args.name)
+    folder, downloaded = model_folder(model.name, args.store), is_downloaded(model.name, args.store)
+    if args.json:
+        print(json.dumps({**model.as_dict(), "downloaded": downloaded, "folder": str(folder)}, indent=2))
+        return 0
+    print(model.name)
+    for title, values in _facts(model).items():
+        for index, value in enumerate(values):
+            print(f"  {title if index == 0 else '':<16}{value}")
+    print(f"  {'store':<16}{folder} ({'complete' if downloaded else 'not there'})")
+    print(f"next: {_next_step(model, downloaded)}")
+    return 0
+
+
+def _facts(model: ZooModel) -> dict[str, tuple[str, ...]]:
+    """Title -> its lines."""
+    height, width = model.input_size
+    archive: tuple[str, ...] = ("none was ever published",)
+    if model.archive_url:
+        prefix = model.checkpoint_prefix or "the checkpoint that checkpoint/checkpoint names"
+        archive = (model.archive_url, f"{archive_size(model)}; holds {model.archive_folder}/, in it {prefix}")
+        if model.hints:
+            archive += (f"not confirmed by a transfer yet: {', '.join(_HINTS[hint] for hint in model.hints)}",)
+    return {
+        "family": (f"{model.family}, feature extractor {model.backbone}",),
+        "input": (f"{height}x{width}",),
+        "outputs": (
+            f"{' and '.join(model.outputs)}, {model.max_detections} detections at most, "
+            + ("persons only" if model.num_classes == 1 else f"{model.num_classes} classes (COCO's ids)"),
+        ),
+        "published": _published(model),
+        "trained on": (model.training_hardware,),
+        "network": ("yes" if model.network_available else "not yet: it can be configured, not built",),
+        "archive": archive,
+        "Kaggle Models": (f"{model.kaggle} (a SavedModel: not for fine-tuning)",) if model.kaggle else (),
+        "licence": (model.licence,),
+        "papers": model.papers,
+        "notes": model.notes,
+        "known defects": model.known_defects,
+    }
+
+
+def _published(model: ZooModel) -> tuple[str, ...]:
+    figures = [
+        text.format(value)
+        for text, value in (
+            ("{} ms on the zoo's hardware", model.speed_ms),
+            ("box mAP {}", model.box_map),
+            ("keypoint mAP {}", model.keypoint_map),
+        )
+        if value is not None
+    ]
+    return (f"{', '.join(figures)} (COCO 2017 val)" if figures else "no figures",)
+
+
+def _next_step(model: ZooModel, downloaded: bool) -> str:
+    if not downloaded and model.archive_url:
+        return f"tfod-zoo download {model.name}"
+    if model.network_available:
+        return f"tfod-zoo detect {model.name} photo.jpg"
+    return f"tfod-zoo config {model.name}"
