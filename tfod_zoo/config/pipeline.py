@@ -1,0 +1,201 @@
+"""Read, merge, override and write pipeline.config (spec: pipeline and training, 1)."""
+
+import contextlib
+import difflib
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from google.protobuf.descriptor import FieldDescriptor
+
+from tfod_zoo.config import schema
+from tfod_zoo.errors import ZooError
+
+_POSITION = re.compile(r"^(?P<line>\d+):(?P<column>\d+) : (?P<what>.*)$", re.DOTALL)
+_UNKNOWN_NAME = re.compile(r'"([A-Za-z_][\w.]*)"')
+
+
+class PipelineError(ZooError):
+    """A pipeline.config, or a change to one, that cannot be read or written."""
+
+
+def read_pipeline(path_or_text: str | os.PathLike) -> Any:
+    """Reads a pipeline.config.
+
+    Args:
+      path_or_text: a file's path, or the text itself (recognised by a brace or a line break).
+
+    Returns:
+      A TrainEvalPipelineConfig message with TFOD's field names, e.g. `p.model.center_net.num_classes`.
+
+    Raises:
+      PipelineError: no such file, or the text does not parse; names file, line, column and the nearest known name.
+    """
+    message = schema.message_class("TrainEvalPipelineConfig")()
+    if isinstance(path_or_text, str) and ("{" in path_or_text or "\n" in path_or_text or not path_or_text.strip()):
+        return merge_text(message, path_or_text, "the text")
+    path = Path(path_or_text)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise PipelineError(f"{path} is not a text file (byte {error.start}); give a pipeline.config.") from error
+    except OSError as error:
+        raise PipelineError(f"{path} cannot be read ({error.strerror}); give the path of a pipeline.config.") from error
+    return merge_text(message, text, str(path))
+
+
+def merge_text(message: Any, text: str, source: str = "the fragment") -> Any:
+    """Merges a fragment in text format into a message, in place, and returns the message.
+
+    A scalar that occurs again is overwritten, a message merged, a repeated field appended to, another member of a oneof
+    replaces the earlier one. Nothing changes when the fragment does not parse.
+
+    Raises:
+      PipelineError: it does not parse; names `source`, line, column and the nearest known name.
+    """
+    fragment = message.__class__()
+    try:
+        # Merge, not Parse: a scalar may occur twice, and the last one wins.
+        text_format.Merge(text, fragment)
+    except text_format.ParseError as error:
+        raise PipelineError(_explain(error, source, text)) from error
+    message.MergeFrom(fragment)
+    return message
+
+
+def _explain(error: text_format.ParseError, source: str, text: str) -> str:
+    match = _POSITION.match(str(error))
+    place = f"{source}, line {match['line']}, column {match['column']}" if match else source
+    what = (match["what"] if match else str(error)).strip().splitlines()[-1].strip().rstrip(".")
+    known = schema.names()
+    lines = text.splitlines()
+    words = []
+    if match and 0 < int(match["line"]) <= len(lines):
+        words = re.findall(r"[A-Za-z_]\w*", lines[int(match["line"]) - 1])
+    unknown = [word for word in [*_UNKNOWN_NAME.findall(what), *words] if word.split(".")[-1] not in known]
+    for word in unknown:
+        nearest = difflib.get_close_matches(word.split(".")[-1], known, n=1)
+        if nearest:
+            return f'{place}: {what}; did you mean "{nearest[0]}"?'
+    return f"{place}: {what}; correct it there."
+
+
+def apply_override(message: Any, assignment: str) -> None:
+    """Sets one field of a message in place.
+
+    Args:
+      message: a pipeline message.
+      assignment: `path.to.field=value`, e.g. `train_config.batch_size=8`, `eval_input_reader[0].shuffle=false`; a list
+        for a repeated field, `a.b=[1, 2]`, replaces it.
+
+    Raises:
+      PipelineError: no such field (with the nearest), or a value of the wrong type.
+    """
+    path, separator, value = assignment.partition("=")
+    if not separator or not path.strip():
+        raise PipelineError(f'"{assignment}" is not an override; write path.to.field=value.')
+    *parents, last = path.strip().split(".")
+    for name in parents:
+        field, index = _field(message, name, assignment)
+        if field.message_type is None:
+            raise PipelineError(f'"{assignment}": {field.name} is a value, not a block; end the path there.')
+        message = _child(message, field, index, assignment)
+    field, index = _field(message, last, assignment)
+    if field.message_type is not None:
+        raise PipelineError(f'"{assignment}": {field.name} is a block; name a field inside it or merge a fragment.')
+    text = value.strip()
+    if field.type == FieldDescriptor.TYPE_STRING and not text.startswith(('"', "'", "[")):
+        text = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    fresh = message.__class__()
+    try:
+        text_format.Merge(f"{field.name}: {text}", fresh)
+    except text_format.ParseError as error:
+        kind = "one of " + ", ".join(field.enum_type.values_by_name) if field.enum_type else _TYPE_NAMES[field.type]
+        raise PipelineError(f'"{assignment}": {text} does not fit {field.name}; give {kind}.') from error
+    if index is not None:
+        getattr(message, field.name)[index] = getattr(fresh, field.name)[0]
+        return
+    message.ClearField(field.name)
+    message.MergeFrom(fresh)
+
+
+_TYPE_NAMES = {
+    FieldDescriptor.TYPE_BOOL: "true or false",
+    FieldDescriptor.TYPE_FLOAT: "a number",
+    FieldDescriptor.TYPE_DOUBLE: "a number",
+    FieldDescriptor.TYPE_INT32: "a whole number",
+    FieldDescriptor.TYPE_INT64: "a whole number",
+    FieldDescriptor.TYPE_UINT32: "a whole number, 0 or more",
+    FieldDescriptor.TYPE_UINT64: "a whole number, 0 or more",
+    FieldDescriptor.TYPE_STRING: "a text",
+    FieldDescriptor.TYPE_BYTES: "a text",
+}
+
+
+def _field(message: Any, name: str, assignment: str) -> tuple[FieldDescriptor, int | None]:
+    """A field of a message by `name` or `name[index]`."""
+    match = re.fullmatch(r"(\w+)(?:\[(\d+)\])?", name.strip())
+    fields = message.DESCRIPTOR.fields_by_name
+    if match is None or match[1] not in fields:
+        nearest = difflib.get_close_matches(name, fields, n=1, cutoff=0.4)
+        hint = f'did you mean "{nearest[0]}"?' if nearest else f"its fields are {', '.join(sorted(fields))}."
+        raise PipelineError(f'"{assignment}": {message.DESCRIPTOR.name} has no field "{name}"; {hint}')
+    field, index = fields[match[1]], int(match[2]) if match[2] else None
+    repeated = getattr(message, field.name) if field.is_repeated else None
+    if index is not None and (repeated is None or index >= len(repeated)):
+        count = len(repeated) if repeated is not None else "no list"
+        raise PipelineError(f'"{assignment}": {field.name} has {count} entries; there is no [{index}].')
+    return field, index
+
+
+def _child(message: Any, field: FieldDescriptor, index: int | None, assignment: str) -> Any:
+    value = getattr(message, field.name)
+    if not field.is_repeated:
+        value.SetInParent()
+        return value
+    if index is None and len(value) != 1:
+        raise PipelineError(f'"{assignment}": {field.name} has {len(value)} entries; say which, {field.name}[0].')
+    return value[index or 0]
+
+
+def pipeline_text(message: Any) -> str:
+    """A message in canonical text format, with floats as short as float32 allows."""
+    return text_format.MessageToString(message)
+
+
+def write_pipeline(message: Any, path: str | os.PathLike) -> None:
+    """Writes a pipeline.config in one step: an earlier file there survives a failure.
+
+    Raises:
+      PipelineError: the folder cannot be written, or the disk is full.
+    """
+    write_text(path, pipeline_text(message))
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a text file by a temporary one beside it and a rename.
+
+    Raises:
+      PipelineError: it could not be written; the earlier file, if any, is as it was.
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            temporary = file.name
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise PipelineError(f"{path} could not be written ({error.strerror}); what was there is unharmed.") from error
