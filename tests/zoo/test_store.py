@@ -324,3 +324,10 @@ def test_plain_progress_says_what_is_left():
     line = TransferProgress("model", 40_000_000).line(10_000_000, seconds=2.0)
     assert line == "model: 10.0 of 40.0 MB, 5.0 MB/s, about 6 s left"
     assert TransferProgress("model", None).line(10_000_000, seconds=2.0) == "model: 10.0 MB, 5.0 MB/s"
+
+
+def test_bar_on_a_terminal(zoo, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich's word for "take this for a terminal"
+    zoo.serve(make_archive())
+    store.download(NAME, tmp_path)
+    assert NAME in capsys.readouterr().err
