@@ -192,4 +192,9 @@ def test_the_train_step_compiles_with_xla_to_the_same_losses(pipeline):
 
 def test_every_batch_norm_of_the_detector_is_ramped(finished):
     _, result = finished
-    assert len(BatchNormRamp(result.model)._configured) == 55  # 52 of the MobileNetV2 body, 3 of the pyramid
+    layers = [
+        layer for layer in result.model._flatten_layers() if isinstance(layer, tf_keras.layers.BatchNormalization)
+    ]
+    assert len(layers) == 55  # 52 of the MobileNetV2 body, 3 of the pyramid
+    with BatchNormRamp(result.model).at(tf.constant(0)):
+        assert all(tf.is_tensor(layer.momentum) for layer in layers)

@@ -83,14 +83,14 @@ def _plan(pipeline: Any, args: argparse.Namespace, replicas: int) -> list[str]:
 
     config = pipeline.train_config
     family = pipeline.model.WhichOneof("model")
-    model = getattr(pipeline.model, family) if family else None
-    kind = model.feature_extractor.type if family else "no model"
+    model: Any = getattr(pipeline.model, family) if family else None
+    network = f"{model.feature_extractor.type}, {model.num_classes} classes" if family else "no model"
     device = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     records = ", ".join(pipeline.train_input_reader.tf_record_input_reader.input_path)
     optimizer = (config.optimizer.WhichOneof("optimizer") or "none").removesuffix("_optimizer")
     source = f"checkpoint {config.fine_tune_checkpoint}" if config.fine_tune_checkpoint else "random weights"
     return [
-        f"train {kind}, {model.num_classes if model else 0} classes, from {source}",
+        f"train {network}, from {source}",
         f"data {records}; batch {config.batch_size} on {replicas} {device}{'s' if replicas > 1 else ''}",
         f"to step {args.steps or config.num_steps} with {optimizer}; into {args.model_dir}",
     ]

@@ -26,7 +26,8 @@ class Progress:
         """`step 400 of 2000  loss 1.92  3.1 steps/s  about 9 minutes left`."""
         parts = [f"step {self.step} of {self.steps}", f"loss {self.loss:.4g}"]
         if self.steps_per_second:
-            parts.append(f"{self.steps_per_second:.2g} steps/s")
+            digits = 1 if self.steps_per_second >= 1 else 2
+            parts.append(f"{self.steps_per_second:.{digits}f} steps/s")
         if self.seconds_left:
             parts.append(f"about {spoken_duration(self.seconds_left)} left")
         return "  ".join(parts)

@@ -141,19 +141,22 @@ def train(
         checkpoint = controller.save_checkpoint()
         if start is not None:
             say(f"going on from {checkpoint}, step {start}")
-        evaluation = _Evaluation(pipeline, folder, trainer, say) if eval_every else None
+        evaluation = _Evaluation(pipeline, folder, trainer, run) if eval_every else None
         metrics: dict[str, Any] = {}
         run.started = time.monotonic()
         try:
             while (done := int(trainer.global_step.numpy())) < steps and not run.should_stop():
-                controller.train(min(steps, done + eval_every - done % eval_every) if eval_every else steps)
+                until = min(steps, done + eval_every - done % eval_every) if eval_every else steps
+                controller.train(until, checkpoint_at_completion=True)
                 if evaluation and not run.should_stop():
                     metrics = evaluation.run()
         except NonFiniteLossError as error:
             raise _explained(error, pipeline, seed, manager.latest_checkpoint) from error
-        checkpoint = controller.save_checkpoint()
+        checkpoint = manager.latest_checkpoint
     step = int(trainer.global_step.numpy())
-    if run.should_stop():
+    if start is not None and start >= steps:
+        say(f"nothing to train: {checkpoint} stands at step {step} of {steps}; give a larger --steps to go on")
+    elif run.should_stop():
         say(f"stopped at step {step} of {steps}, saved as {checkpoint}; run the same command to go on from there")
         raise KeyboardInterrupt
     return TrainingResult(
@@ -171,7 +174,7 @@ class _Run:
         self.started = time.monotonic()
         self.trainer: DetectionTrainer | None = None
         self.stop = threading.Event()
-        self._on_progress, self._say = on_progress, say
+        self._on_progress, self.say = on_progress, say
 
     def should_stop(self) -> bool:
         return self.stop.is_set()
@@ -179,7 +182,7 @@ class _Run:
     def on_step(self, step: int, loss: float) -> None:
         if self.first_step_seconds is None:
             self.first_step_seconds = time.monotonic() - self.started
-            self._say(f"step {step} of {self.steps} took {self.first_step_seconds:.1f} s, tracing included")
+            self.say(f"step {step} of {self.steps} took {self.first_step_seconds:.1f} s, tracing included")
         self._show(step, loss)
 
     def on_loop(self, step: int, output: dict[str, float]) -> None:
@@ -194,17 +197,21 @@ class _Run:
             self._on_progress(Progress(step, self.steps, loss, pace, left))
 
 
+class _EvaluationStopped(Exception):
+    """An interrupt came during an evaluation; its checkpoint was written before it began."""
+
+
 class _Evaluation:
     """Evaluates the model at hand and writes the metrics under `eval/`; traced once for the whole run."""
 
-    def __init__(self, pipeline: Any, folder: Path, trainer: DetectionTrainer, say: Callable[[str], None]):
+    def __init__(self, pipeline: Any, folder: Path, trainer: DetectionTrainer, run: _Run):
         from tfod_zoo.evaluation.coco import make_detect_step
         from tfod_zoo.evaluation.pipeline_data import eval_label_map, with_eval_data
 
         # Both refuse an eval reader without data or label map now, not after the first thousand steps.
         self._pipeline = with_eval_data(pipeline)
         self._label_map = eval_label_map(self._pipeline)
-        self._trainer, self._say = trainer, say
+        self._trainer, self._run = trainer, run
         self._detect_step = make_detect_step(trainer.model)
         optimizer = trainer.optimizer
         averaged = pipeline.eval_config.use_moving_averages and isinstance(optimizer, ExponentialMovingAverage)
@@ -215,21 +222,35 @@ class _Evaluation:
         )
 
     def run(self) -> dict[str, Any]:
+        """Metrics of the model as it stands; empty when the run is asked to stop meanwhile."""
         from tfod_zoo.data.input_pipeline import build_dataset
         from tfod_zoo.evaluation.coco import evaluate
         from tfod_zoo.evaluation.pipeline_data import DEFAULT_BATCH_SIZE
 
         dataset = build_dataset(self._pipeline, training=False, batch_size=DEFAULT_BATCH_SIZE)
+        step = int(self._trainer.global_step.numpy())
+        self._run.say(f"step {step}: evaluating")
         self._swap()
         try:
-            metrics = evaluate(self._trainer.model, dataset, self._label_map, detect_step=self._detect_step)
+            metrics = evaluate(
+                self._trainer.model,
+                dataset,
+                self._label_map,
+                detect_step=self._detect_step,
+                on_progress=self._stop_if_asked,
+            )
+        except _EvaluationStopped:
+            return {}
         finally:
             self._swap()
         self._summaries.write_summaries({key: value for key, value in metrics.items() if isinstance(value, float)})
         self._summaries.flush()
-        step, mean, at_half = int(self._trainer.global_step.numpy()), metrics[MAP], metrics[f"{MAP}@.50IOU"]
-        self._say(f"step {step}: AP {mean:.3f}, AP50 {at_half:.3f}")
+        self._run.say(f"step {step}: AP {metrics[MAP]:.3f}, AP50 {metrics[f'{MAP}@.50IOU']:.3f}")
         return metrics
+
+    def _stop_if_asked(self, images_done: int) -> None:
+        if self._run.should_stop():
+            raise _EvaluationStopped
 
 
 @contextmanager
@@ -312,9 +333,12 @@ def _seed_of_run(folder: Path, seed: int | None, going_on: bool) -> int:
 
 
 def _write_description(folder: Path, pipeline: Any, seed: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_pipeline(pipeline, folder / "pipeline.config")
-    (folder / "training.json").write_text(json.dumps({"seed": seed}) + "\n")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_pipeline(pipeline, folder / "pipeline.config")
+        (folder / "training.json").write_text(json.dumps({"seed": seed}) + "\n")
+    except OSError as error:
+        raise ZooError(f"{folder} cannot be written to ({error.strerror}); give another --model-dir.") from error
 
 
 def _explained(error: NonFiniteLossError, pipeline: Any, seed: int, checkpoint: str | None) -> ZooError:

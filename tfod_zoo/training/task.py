@@ -50,7 +50,7 @@ class DetectionTask(base_task.Task):
         self._fine_tune, self._say = fine_tune, say
         self._ramp: BatchNormRamp | None = None
         compute = self._losses_and_gradients
-        self._gradients = tf.function(compute, jit_compile=True) if xla else compute
+        self._gradients = tf.function(compute, jit_compile=True, autograph=False) if xla else compute
 
     def build_model(self) -> tf_keras.Model:
         """The detector with random weights; its variables belong to the strategy in scope."""

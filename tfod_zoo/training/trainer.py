@@ -79,7 +79,7 @@ class DetectionTrainer(base_trainer.Trainer):
 
     def create_train_loop_fn(self) -> Callable[[Any, tf.Tensor], None]:
         """A Python loop over the traced step: its overhead of about a millisecond buys what the class promises."""
-        step_fn = tf.function(self.train_step)
+        step_fn = tf.function(self.train_step, autograph=False)
         traced = False
 
         def loop(iterator: Any, num_steps: tf.Tensor) -> None:
