@@ -5,6 +5,7 @@ import json
 import math
 
 import pytest
+
 import tfod_zoo
 from tfod_zoo.cli import eval_command
 from tfod_zoo.config.generate import generate_pipeline

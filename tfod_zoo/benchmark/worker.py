@@ -30,7 +30,7 @@ def measure(entry: Entry, on_images: Callable[[int], None] = lambda done: None) 
     """
     if entry.model in list_models() and not get_model(entry.model).network_available:
         # Said now, not after a download of a gigabyte.
-        raise ZooError("There is no network for this model in tfod_zoo yet; `tfod-zoo list` shows which models have one.")
+        raise ZooError("tfod_zoo has no network for this model yet; `tfod-zoo list` shows which models have one.")
 
     import numpy as np
     import tensorflow as tf
