@@ -44,7 +44,7 @@ def pipeline(tmp_path_factory):
 def changed(pipeline, text):
     copied = type(pipeline)()
     copied.CopyFrom(pipeline)
-    return merge_text(copied, text) or copied
+    return merge_text(copied, text)
 
 
 def fine_tuning(pipeline, checkpoint, kind, version="V2"):
