@@ -44,8 +44,9 @@ def run(args: argparse.Namespace) -> int:
     for override in args.overrides:
         apply_override(pipeline, override)
 
-    # Start-up notes of TensorFlow's runtime and of absl are about their own internals; errors still come through.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow's runtime and absl log about their own internals, such as a CPU machine's lack of CUDA; what goes wrong
+    # comes as an exception all the same.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("absl").setLevel(logging.ERROR)
     from tfod_zoo.training.progress import ProgressDisplay, spoken_duration
     from tfod_zoo.training.run import CHECKPOINT_EVERY, MAP, default_strategy, train
