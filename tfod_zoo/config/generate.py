@@ -21,8 +21,10 @@ CPU_BATCH = 8  # at most: a CPU gains nothing from larger batches, and has no ac
 
 FINE_TUNE_STEPS = 2000
 WARMUP_FRACTION = 0.05  # of a fine-tuning run, where the recipe's own warm-up would be longer
-CHECKPOINT_TYPES = {"center_net": ("classification", "detection", "full"),
-                    "faster_rcnn": ("classification", "detection", "full")}
+CHECKPOINT_TYPES = {
+    "center_net": ("classification", "detection", "full"),
+    "faster_rcnn": ("classification", "detection", "full"),
+}
 
 
 def generate_pipeline(
@@ -41,11 +43,12 @@ def generate_pipeline(
 ) -> Any:
     """Generates the pipeline of a zoo model.
 
-    Without `label_map` it is the published COCO 2017 recipe, corrected where the published config is wrong; paths that a
-    user must fill in are PATH_TO_BE_CONFIGURED. With `label_map` it is a fine-tuning recipe for the user's data: classes
-    (and keypoints) come from the map, the schedule is a cosine over `num_steps`, and nothing is left to configure.
+    Without `label_map` it is the published COCO 2017 recipe, corrected where the published config is wrong; paths that
+    a user must fill in are PATH_TO_BE_CONFIGURED. With `label_map` it is a fine-tuning recipe for the user's data:
+    classes (and keypoints) come from the map, the schedule is a cosine over `num_steps`, and nothing is left to
+    configure.
 
-    Batch and learning rate go together: another batch than the published one scales the rate by the ratio of the batches
+    Batch and learning rate go together: another batch than the published one scales the rate by the ratio of batches
     for SGD with momentum (Goyal et al., arXiv:1706.02677) and by its square root for Adam (Malladi et al.,
     arXiv:2205.10287), and a COCO recipe's steps by its inverse, so that the data are seen as often.
 
@@ -115,7 +118,9 @@ def _check_options(name, model, hardware, fine_tune_type, label_map, train_recor
         raise UsageError(f'fine_tune_type "{fine_tune_type}" is none of {", ".join(known)} for {name}; {advice}.')
     if label_map is not None and not (train_records and eval_records):
         missing = "train_records" if not train_records else "eval_records"
-        raise UsageError(f"a fine-tuning pipeline for {label_map} needs {missing}: give a record glob or tfds:NAME:SPLIT.")
+        raise UsageError(
+            f"a fine-tuning pipeline for {label_map} needs {missing}: give a record glob or tfds:NAME:SPLIT."
+        )
     if label_map is None and (train_records or eval_records):
         raise UsageError("records need the label map of their classes; give label_map too.")
 
@@ -144,17 +149,25 @@ def _scaled(recipe: Recipe, hardware, batch_size, num_steps, learning_rate, fine
         if hardware == "cpu":
             batch_size = min(batch_size, CPU_BATCH)
     ratio = batch_size / recipe.batch_size
-    factor = (ratio if recipe.optimizer == "momentum" else math.sqrt(ratio)) if learning_rate is None else (
-        learning_rate / recipe.learning_rate
+    factor = (
+        (ratio if recipe.optimizer == "momentum" else math.sqrt(ratio))
+        if learning_rate is None
+        else (learning_rate / recipe.learning_rate)
     )
     length = num_steps or (FINE_TUNE_STEPS if fine_tuning else math.ceil(recipe.num_steps / ratio))
     stretch = length / recipe.num_steps
-    warmup = min(round(recipe.warmup_steps * max(stretch, 1)), max(round(length * WARMUP_FRACTION), 1)) if (
-        fine_tuning or stretch < 1
-    ) else round(recipe.warmup_steps * stretch)
+    warmup = (
+        min(round(recipe.warmup_steps * max(stretch, 1)), max(round(length * WARMUP_FRACTION), 1))
+        if (fine_tuning or stretch < 1)
+        else round(recipe.warmup_steps * stretch)
+    )
     return _Run(
-        recipe, batch_size, length,
-        _rounded(recipe.learning_rate * factor), _rounded(recipe.warmup_learning_rate * factor), warmup,
+        recipe,
+        batch_size,
+        length,
+        _rounded(recipe.learning_rate * factor),
+        _rounded(recipe.warmup_learning_rate * factor),
+        warmup,
         # A fine-tuning run is too short for a staircase tuned to 140,000 steps.
         () if fine_tuning else tuple((round(step * stretch), _rounded(rate * factor)) for step, rate in recipe.drops),
     )
@@ -300,7 +313,7 @@ _STATIC_SWITCHES = """
 
 
 def _faster_rcnn_text(model: ZooModel, num_classes: int) -> str:
-    """The zoo's two-stage models (spec: Faster R-CNN, 1); the GPU recipe differs in switches, batch norm and box head."""
+    """The two-stage models (spec: Faster R-CNN, 1); the GPU recipe differs in switches, batch norm and box head."""
     height, width = model.input_size
     pyramid, on_tpu = "fpn" in model.backbone, model.training_hardware.startswith("TPU")
     if model.name == "faster_rcnn_resnet50_v1_1024x1024_coco17_tpu-8":
@@ -415,7 +428,9 @@ def _set_checkpoint(message: Any, model: ZooModel, run: _Run, prefix, kind, fine
     if prefix is None:
         prefix = _zoo_checkpoint(model) if fine_tuning else PLACEHOLDER
     config.fine_tune_checkpoint = str(prefix)
-    config.fine_tune_checkpoint_type = kind or ("detection" if fine_tuning else run.recipe.fine_tune_type) or "detection"
+    config.fine_tune_checkpoint_type = (
+        kind or ("detection" if fine_tuning else run.recipe.fine_tune_type) or "detection"
+    )
 
 
 def _zoo_checkpoint(model: ZooModel) -> str:
@@ -423,11 +438,15 @@ def _zoo_checkpoint(model: ZooModel) -> str:
     from tfod_zoo.zoo.store import checkpoint_prefix, is_downloaded, model_folder
 
     if model.date is None:
-        raise UsageError(f"{model.name} was never published with weights; give fine_tune_checkpoint, or none for random.")
+        raise UsageError(
+            f"{model.name} was never published with weights; give fine_tune_checkpoint, or none for random."
+        )
     if is_downloaded(model.name):
         return str(checkpoint_prefix(model.name))
     if model.checkpoint_prefix is None:
-        raise UsageError(f"where {model.name} keeps its checkpoint is known once it is here; run tfod-zoo download first.")
+        raise UsageError(
+            f"where {model.name} keeps its checkpoint is known once it is here; run tfod-zoo download first."
+        )
     return str(model_folder(model.name) / model.checkpoint_prefix)
 
 
@@ -448,7 +467,9 @@ eval_config {
     )
     is_person = labels == [label for label, _, _ in PERSON_KEYPOINTS]
     edges = "".join(f"keypoint_edge {{ start: {start} end: {end} }}\n" for start, end in PERSON_EDGES if is_person)
-    return text + f"""
+    return (
+        text
+        + f"""
 eval_config {{
   num_visualizations: 10
   max_num_boxes_to_visualize: 20
@@ -456,6 +477,7 @@ eval_config {{
   parameterized_metric {{ coco_keypoint_metrics {{ class_label: "{person.title}" {sigmas} }} }}
   {edges}
 }}"""
+    )
 
 
 def _set_reader(reader: Any, labels: str, records, placeholder: str) -> None:
@@ -514,15 +536,15 @@ def _check_labels(message: Any, family: str | None, where: str, path: str) -> li
     num_classes = getattr(message.model, family).num_classes
     if label_map.max_id != num_classes:
         findings.append(
-            f"model.{family}.num_classes is {num_classes}, but {where}.label_map_path {path} goes up to id {label_map.max_id}; "
-            "make them equal."
+            f"model.{family}.num_classes is {num_classes}, but {where}.label_map_path {path} goes up to "
+            f"id {label_map.max_id}; make them equal."
         )
     if family == "center_net":
         for task in message.model.center_net.keypoint_estimation_task:
             item = next((item for item in label_map.items if item.name == task.keypoint_class_name), None)
             if item is None or not item.keypoints:
                 findings.append(
-                    f'keypoint_class_name "{task.keypoint_class_name}" has no keypoints in {path}; add the class with its '
-                    "keypoints there, or name another."
+                    f'keypoint_class_name "{task.keypoint_class_name}" has no keypoints in {path}; add the class with '
+                    "its keypoints there, or name another."
                 )
     return findings

@@ -77,11 +77,25 @@ class Recipe:
 
 _MANUAL = ((90_000, 1e-4), (120_000, 1e-5))
 _MOBILENET = Recipe(
-    8, 512, 300_000, (FLIP, PATCH, *_CENTER_NET_STEPS[1:]), learning_rate=5e-3, warmup_learning_rate=1e-4, epsilon=1e-8,
+    8,
+    512,
+    300_000,
+    (FLIP, PATCH, *_CENTER_NET_STEPS[1:]),
+    learning_rate=5e-3,
+    warmup_learning_rate=1e-4,
+    epsilon=1e-8,
     fine_tune_type="",
 )
 _FASTER_RCNN = Recipe(
-    8, 64, 25_000, (FLIP,), "momentum", learning_rate=0.04, warmup_learning_rate=0.013333, warmup_steps=2000, bfloat16=True
+    8,
+    64,
+    25_000,
+    (FLIP,),
+    "momentum",
+    learning_rate=0.04,
+    warmup_learning_rate=0.013333,
+    warmup_steps=2000,
+    bfloat16=True,
 )
 
 RECIPES = {
@@ -92,9 +106,7 @@ RECIPES = {
         32, 128, 250_000, _CENTER_NET_STEPS, fine_tune_type="detection"
     ),
     "centernet_hg104_1024x1024_coco17_tpu-32": Recipe(32, 128, 50_000, _SQUARE_STEPS, fine_tune_type="detection"),
-    "centernet_hg104_1024x1024_kpts_coco17_tpu-32": Recipe(
-        32, 128, 250_000, _SQUARE_STEPS, fine_tune_type="detection"
-    ),
+    "centernet_hg104_1024x1024_kpts_coco17_tpu-32": Recipe(32, 128, 250_000, _SQUARE_STEPS, fine_tune_type="detection"),
     "centernet_resnet50_v1_fpn_512x512_coco17_tpu-8": Recipe(8, 128, 250_000, _CENTER_NET_STEPS),
     "centernet_resnet50_v1_fpn_512x512_kpts_coco17_tpu-8": Recipe(8, 128, 250_000, _CENTER_NET_STEPS),
     "centernet_resnet101_v1_fpn_512x512_coco17_tpu-8": Recipe(8, 128, 140_000, _CENTER_NET_STEPS, drops=_MANUAL),
@@ -104,12 +116,25 @@ RECIPES = {
     "centernet_mobilenetv2fpn_512x512_coco17_kpts": _MOBILENET,
     "faster_rcnn_resnet50_v1_640x640_coco17_tpu-8": _FASTER_RCNN,
     "faster_rcnn_resnet50_v1_1024x1024_coco17_tpu-8": Recipe(
-        8, 64, 100_000, _FASTER_RCNN_STEPS, "momentum",
-        learning_rate=0.04, warmup_learning_rate=0.013333, warmup_steps=2000, bfloat16=True,
+        8,
+        64,
+        100_000,
+        _FASTER_RCNN_STEPS,
+        "momentum",
+        learning_rate=0.04,
+        warmup_learning_rate=0.013333,
+        warmup_steps=2000,
+        bfloat16=True,
     ),
     "faster_rcnn_resnet50_v1_800x1333_coco17_gpu-8": Recipe(
-        8, 16, 200_000, _FASTER_RCNN_STEPS, "momentum",
-        learning_rate=0.01, warmup_learning_rate=0.0, gradient_clipping=10.0,
+        8,
+        16,
+        200_000,
+        _FASTER_RCNN_STEPS,
+        "momentum",
+        learning_rate=0.01,
+        warmup_learning_rate=0.0,
+        gradient_clipping=10.0,
     ),
     "faster_rcnn_resnet50_v1_fpn_640x640_coco17_tpu-8": _FASTER_RCNN,
 }

@@ -1,0 +1,113 @@
+"""`tfod-zoo config`: write a zoo model's pipeline.config, for COCO or for data of one's own, or check one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tfod_zoo.config.generate import HARDWARE, check_pipeline, described, generate_pipeline
+from tfod_zoo.config.label_map import read_label_map
+from tfod_zoo.config.pipeline import apply_override, merge_text, read_pipeline, write_text
+from tfod_zoo.errors import UsageError
+
+HELP = "write a model's pipeline.config, or check one (config check FILE)"
+EXAMPLE = (
+    "tfod-zoo config centernet_mobilenetv2fpn_512x512_coco17_od --label-map cells/label_map.pbtxt \\\n"
+    "      --train-records 'cells/train-*.tfrecord' --eval-records 'cells/val-*.tfrecord' --out cells.config\n"
+    "  tfod-zoo config check cells.config"
+)
+
+_CHECK = "check"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `tfod-zoo config`."""
+    parser.add_argument("name", metavar="NAME", help="a zoo model, or `check` to look a file over")
+    parser.add_argument("file", nargs="?", metavar="FILE", help="after `check`: the pipeline.config to look over")
+    parser.add_argument("--out", metavar="FILE", help="write there (default: print)")
+    parser.add_argument("--force", action="store_true", help="replace the file of --out where there is one")
+    parser.add_argument("--hardware", choices=tuple(HARDWARE), help="scale batch and learning rate to it")
+    parser.add_argument("--label-map", metavar="FILE", help="fine-tune on data with these classes")
+    parser.add_argument("--train-records", action="append", metavar="GLOB", help="record glob or tfds:NAME:SPLIT")
+    parser.add_argument("--eval-records", action="append", metavar="GLOB", help="likewise, for evaluation")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="PREFIX",
+        help="start from this checkpoint, from `zoo` (the model's own; default with --label-map) or `none`",
+    )
+    parser.add_argument(
+        "--checkpoint-type", metavar="TYPE", help="what to restore of it: detection, classification or full"
+    )
+    parser.add_argument("--batch-size", type=int, metavar="N", help="global batch")
+    parser.add_argument("--steps", type=int, metavar="N", help="length of the schedule")
+    parser.add_argument("--learning-rate", type=float, metavar="X", help="base rate (default: scaled to the batch)")
+    parser.add_argument("--image-size", type=int, metavar="N", help="side of the network's input in pixels")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change one field, such as train_config.batch_size=8; may be repeated",
+    )
+    parser.add_argument("--merge", metavar="FILE", help="merge a fragment of text format into it")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Writes, prints or checks a pipeline; returns 1 when the check found something."""
+    if args.name == _CHECK:
+        return _check(args.file)
+    if args.file:
+        raise UsageError(f'"{args.file}" is one name too many; only `config check` takes a FILE.')
+    if args.out and Path(args.out).exists() and not args.force:
+        raise UsageError(f"{args.out} exists; give --force to replace it, or another --out.")
+    checkpoint = {"none": "", "zoo": None}.get(args.checkpoint, args.checkpoint)
+    message = generate_pipeline(
+        args.name,
+        hardware=args.hardware,
+        batch_size=args.batch_size,
+        num_steps=args.steps,
+        learning_rate=args.learning_rate,
+        label_map=args.label_map,
+        train_records=args.train_records,
+        eval_records=args.eval_records,
+        fine_tune_checkpoint=checkpoint,
+        fine_tune_type=args.checkpoint_type,
+        image_size=args.image_size,
+    )
+    if args.merge:
+        try:
+            fragment = Path(args.merge).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{args.merge} cannot be read ({error}); give a fragment in text format.") from error
+        merge_text(message, fragment, args.merge)
+    for override in args.overrides:
+        apply_override(message, override)
+    text = described(message, args.name)
+    if not args.out:
+        print(text, end="")
+        return 0
+    write_text(args.out, text)
+    config = message.train_config
+    print(
+        f"{args.out}: batch {config.batch_size}, {config.num_steps} steps, from "
+        f"{config.fine_tune_checkpoint or 'random weights'}"
+    )
+    if args.label_map:
+        classes = ", ".join(item.title for item in read_label_map(args.label_map).items)
+        print(f"classes: {classes}")
+    print(f"next: tfod-zoo train --pipeline {args.out} --model-dir runs/{Path(args.out).stem}")
+    return 0
+
+
+def _check(file: str | None) -> int:
+    if not file:
+        raise UsageError("config check needs the FILE to look over.")
+    findings = check_pipeline(read_pipeline(Path(file)))
+    for finding in findings:
+        print(f"{file}: {finding}")
+    if not findings:
+        print(f"{file}: nothing wrong found")
+        print(f"next: tfod-zoo train --pipeline {file} --model-dir runs/{Path(file).stem}", file=sys.stderr)
+    return 1 if findings else 0
