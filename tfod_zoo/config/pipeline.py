@@ -14,8 +14,10 @@ from google.protobuf.descriptor import FieldDescriptor
 from tfod_zoo.config import schema
 from tfod_zoo.errors import ZooError
 
-_POSITION = re.compile(r"^(?P<line>\d+):(?P<column>\d+) : (?P<what>.*)$", re.DOTALL)
-_UNKNOWN_NAME = re.compile(r'"([A-Za-z_][\w.]*)"')
+# How text_format words its errors: the place, for some the line itself in quotes, what is wrong.
+_POSITION = re.compile(r"^(?P<line>\d+):(?P<column>\d+) : (?:'.*?': (?=[A-Z]))?(?P<what>.*)$", re.DOTALL)
+_NO_FIELD = re.compile(r'Message type "(?P<type>[\w.]+)" has no field named "(?P<name>\w+)"')
+_NO_VALUE = re.compile(r'Enum type "(?P<type>[\w.]+)" has no value named (?P<name>\w+)')
 
 
 class PipelineError(ZooError):
@@ -69,18 +71,39 @@ def merge_text(message: Any, text: str, source: str = "the fragment") -> Any:
 def _explain(error: text_format.ParseError, source: str, text: str) -> str:
     match = _POSITION.match(str(error))
     place = f"{source}, line {match['line']}, column {match['column']}" if match else source
-    what = (match["what"] if match else str(error)).strip().splitlines()[-1].strip().rstrip(".")
-    known = schema.names()
-    lines = text.splitlines()
-    words = []
-    if match and 0 < int(match["line"]) <= len(lines):
-        words = re.findall(r"[A-Za-z_]\w*", lines[int(match["line"]) - 1])
-    unknown = [word for word in [*_UNKNOWN_NAME.findall(what), *words] if word.split(".")[-1] not in known]
-    for word in unknown:
-        nearest = difflib.get_close_matches(word.split(".")[-1], known, n=1)
-        if nearest:
-            return f'{place}: {what}; did you mean "{nearest[0]}"?'
+    what = " ".join((match["what"] if match else str(error)).split()).rstrip(".")
+    field, value = _NO_FIELD.search(what), _NO_VALUE.search(what)
+    if field:
+        return f"{place}: {_no_field(field['type'], field['name'])}"
+    if value:
+        known = schema.value_names(value["type"])
+        return f"{place}: {value['name']} is no {_short(value['type'])}; {_nearest(value['name'], known, 'they are')}"
+    if match and what.startswith("Expected") and int(match["line"]) >= len(text.rstrip().splitlines()):
+        return f"{place}: {what}; is a block left open?"
     return f"{place}: {what}; correct it there."
+
+
+def _no_field(message_type: str, name: str) -> str:
+    """The sentence for a field that a message does not have: the nearest one, or the block that it belongs in."""
+    known = schema.field_names(message_type)
+    owners = schema.owners(name)
+    # The right name in the wrong block is commoner than two names alike.
+    if owners and not difflib.get_close_matches(name, known, n=1, cutoff=0.8):
+        hint = f"it is a field of {' and '.join(owners[:3])}."
+    else:
+        hint = _nearest(name, known, "its fields are")
+    return f'{_short(message_type)} has no field "{name}"; {hint}'
+
+
+def _short(full_name: str) -> str:
+    return full_name.rpartition(".")[2]
+
+
+def _nearest(name: str, known: list[str], otherwise: str) -> str:
+    found = difflib.get_close_matches(name.lower(), [each.lower() for each in known], n=1)
+    if found:
+        return f'did you mean "{next(each for each in known if each.lower() == found[0])}"?'
+    return f"{otherwise} {', '.join(known)}."
 
 
 def apply_override(message: Any, assignment: str) -> None:
@@ -140,9 +163,8 @@ def _field(message: Any, name: str, assignment: str) -> tuple[FieldDescriptor, i
     match = re.fullmatch(r"(\w+)(?:\[(\d+)\])?", name.strip())
     fields = message.DESCRIPTOR.fields_by_name
     if match is None or match[1] not in fields:
-        nearest = difflib.get_close_matches(name, fields, n=1, cutoff=0.4)
-        hint = f'did you mean "{nearest[0]}"?' if nearest else f"its fields are {', '.join(sorted(fields))}."
-        raise PipelineError(f'"{assignment}": {message.DESCRIPTOR.name} has no field "{name}"; {hint}')
+        unknown = match[1] if match else name
+        raise PipelineError(f'"{assignment}": {_no_field(message.DESCRIPTOR.full_name, unknown)}')
     field, index = fields[match[1]], int(match[2]) if match[2] else None
     repeated = getattr(message, field.name) if field.is_repeated else None
     if index is not None and (repeated is None or index >= len(repeated)):

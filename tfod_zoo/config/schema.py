@@ -29,18 +29,25 @@ def message_class(name: str) -> Any:
     return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{PACKAGE}.{name}"))
 
 
-def names() -> set[str]:
-    """Every field name and enum value name of the schema, for suggestions."""
-    found: set[str] = set()
+def field_names(full_name: str) -> list[str]:
+    """The fields of a message, by its full name as the parser gives it."""
+    return [field.name for field in _pool().FindMessageTypeByName(full_name).fields]
 
-    def visit(message: Any) -> None:
-        found.update(field.name for field in message.fields)
-        for enum in message.enum_types:
-            found.update(value.name for value in enum.values)
-        for nested in message.nested_types:
-            visit(nested)
 
+def value_names(full_name: str) -> list[str]:
+    """The values of an enum, by its full name as the parser gives it."""
+    return [value.name for value in _pool().FindEnumTypeByName(full_name).values]
+
+
+@cache
+def owners(field: str) -> list[str]:
+    """The messages that have a field of this name, without the package."""
+    found = []
     file = _pool().FindFileContainingSymbol(f"{PACKAGE}.TrainEvalPipelineConfig")
-    for message in file.message_types_by_name.values():
-        visit(message)
+    messages = list(file.message_types_by_name.values())
+    while messages:
+        message = messages.pop(0)
+        messages.extend(message.nested_types)
+        if field in message.fields_by_name:
+            found.append(message.full_name.removeprefix(f"{PACKAGE}."))
     return found
