@@ -264,8 +264,8 @@ _SCALARS = {
 def _fill(draw, message, depth):
     """Sets a few random fields of a message, and of the blocks inside it."""
     fields = list(message.DESCRIPTOR.fields)
-    chosen = st.lists(st.sampled_from(fields), max_size=4, unique_by=lambda field: field.name) if fields else st.just([])
-    for field in draw(chosen):
+    some = st.lists(st.sampled_from(fields), max_size=4, unique_by=lambda field: field.name) if fields else st.just([])
+    for field in draw(some):
         value = getattr(message, field.name)
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             key, item = field.message_type.fields_by_name["key"], field.message_type.fields_by_name["value"]

@@ -77,8 +77,8 @@ def _explain(error: text_format.ParseError, source: str, text: str) -> str:
         return f"{place}: {_no_field(field['type'], field['name'])}"
     if value:
         known = schema.value_names(value["type"])
-        return f"{place}: {value['name']} is no {_short(value['type'])}; {_nearest(value['name'], known, 'they are')}"
-    if match and what.startswith("Expected") and int(match["line"]) >= len(text.rstrip().splitlines()):
+        return f"{place}: {value['name']} is no {_short(value['type'])}; {_nearest(value['name'], known, 'give one of')}"
+    if match and what == 'Expected "}"' and int(match["line"]) >= len(text.rstrip().splitlines()):
         return f"{place}: {what}; is a block left open?"
     return f"{place}: {what}; correct it there."
 
