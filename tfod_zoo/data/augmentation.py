@@ -1,0 +1,214 @@
+"""Training augmentation: the steps of the published recipes (pipeline spec, section 5; CenterNet spec, section 12).
+
+A step is a pure function `(image, groundtruth, options, seed) -> (image, groundtruth)`:
+  image: `[h, w, 3]` RGB in 0..255, uint8 or float32 (geometric steps keep the type, the others return float32);
+  groundtruth: dict of `[N, ...]` tensors, `boxes` normalised yxyx; a step that removes an object removes its whole row
+    (TFOD leaves some fields behind);
+  options: the step's own message, with TFOD's field names;
+  seed: int32 `[2]`; the same seed gives the same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tfod_zoo.data.errors import DataError
+
+Tensors = dict[str, tf.Tensor]
+Step = Callable[[tf.Tensor, Tensors, Any, tf.Tensor], tuple[tf.Tensor, Tensors]]
+
+_CROP_ATTEMPTS = 100  # CenterNet spec, section 12
+
+
+def _uniform(seed: tf.Tensor, stream: int, low: Any = 0.0, high: Any = 1.0, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    """A scalar in [low, high); `stream` keeps the draws of one step apart."""
+    # fold_in rather than seed + stream: neighbouring examples must not share draws.
+    return tf.random.stateless_uniform([], tf.random.fold_in(seed, stream), low, high, dtype)
+
+
+def random_horizontal_flip(image: tf.Tensor, groundtruth: Tensors, options: Any, seed: tf.Tensor):
+    """Mirrors image and boxes with `probability`."""
+    flip = _uniform(seed, 0) < options.probability
+
+    def mirrored() -> tf.Tensor:
+        ymin, xmin, ymax, xmax = tf.unstack(groundtruth["boxes"], axis=-1)
+        return tf.stack([ymin, 1.0 - xmax, ymax, 1.0 - xmin], axis=-1)
+
+    image = tf.cond(flip, lambda: image[:, ::-1], lambda: image)
+    boxes = tf.cond(flip, mirrored, lambda: groundtruth["boxes"])
+    return image, {**groundtruth, "boxes": boxes}
+
+
+def random_crop_image(image: tf.Tensor, groundtruth: Tensors, options: Any, seed: tf.Tensor):
+    """Cuts out a window that holds at least one object, except with probability `random_coef`.
+
+    Objects outside the window, or with less than `overlap_thresh` of their area inside, are removed; the others are
+    clipped to the window if `clip_boxes`.
+    """
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+
+    def crop():
+        begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+            tf.shape(image),
+            tf.clip_by_value(groundtruth["boxes"], 0.0, 1.0)[None],
+            tf.random.fold_in(seed, 1),
+            min_object_covered=options.min_object_covered,
+            aspect_ratio_range=(options.min_aspect_ratio, options.max_aspect_ratio),
+            area_range=(options.min_area, options.max_area),
+            max_attempts=_CROP_ATTEMPTS,
+            use_image_if_no_bounding_boxes=True,
+        )
+        # The op says "to the end" as -1 in the channel; spell the window out in pixels.
+        top, left, high, wide = begin[0], begin[1], size[0], size[1]
+        window = tf.stack([top, left, top + high, left + wide]) / tf.stack([height, width, height, width])
+        kept = _inside_window(groundtruth, tf.cast(window, tf.float32), options.overlap_thresh, options.clip_boxes)
+        return image[top : top + high, left : left + wide], kept
+
+    cut, kept = tf.cond(_uniform(seed, 0) < options.random_coef, lambda: (image, dict(groundtruth)), crop)
+    return tf.ensure_shape(cut, [None, None, 3]), kept
+
+
+def _inside_window(groundtruth: Tensors, window: tf.Tensor, overlap: float, clip: bool) -> Tensors:
+    boxes = groundtruth["boxes"]
+    inside = tf.concat([tf.maximum(boxes[:, :2], window[:2]), tf.minimum(boxes[:, 2:], window[2:])], axis=-1)
+    sides = tf.maximum(inside[:, 2:] - inside[:, :2], 0.0)
+    area = tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=-1)
+    covered = tf.math.divide_no_nan(tf.reduce_prod(sides, axis=-1), area)
+    keep = tf.reduce_all(sides > 0, axis=-1) & (covered >= overlap)
+    kept = {key: tf.boolean_mask(value, keep) for key, value in groundtruth.items()}
+    origin, extent = tf.tile(window[:2], [2]), tf.tile(window[2:] - window[:2], [2])
+    moved = (kept["boxes"] - origin) / extent
+    kept["boxes"] = tf.clip_by_value(moved, 0.0, 1.0) if clip else moved
+    return kept
+
+
+def random_absolute_pad_image(image: tf.Tensor, groundtruth: Tensors, options: Any, seed: tf.Tensor):
+    """Places the image at random on a canvas up to `max_height_padding` and `max_width_padding` pixels (exclusive)
+    larger, filled with `pad_color` (unset: the image's mean colour)."""
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    extra_y = _uniform(seed, 0, 0, max(options.max_height_padding, 1), tf.int32)
+    extra_x = _uniform(seed, 1, 0, max(options.max_width_padding, 1), tf.int32)
+    # The offset's bound is exclusive too: the image touches the far edge only when nothing is added.
+    top = _uniform(seed, 2, 0, tf.maximum(extra_y, 1), tf.int32)
+    left = _uniform(seed, 3, 0, tf.maximum(extra_x, 1), tf.int32)
+    paddings = [[top, extra_y - top], [left, extra_x - left], [0, 0]]
+    pixels = tf.cast(image, tf.float32)
+    if len(options.pad_color) == 0:
+        color = tf.reduce_mean(pixels, axis=[0, 1])
+    elif len(options.pad_color) == 3:
+        color = tf.constant(list(options.pad_color), tf.float32)
+    else:
+        raise DataError("random_absolute_pad_image.pad_color needs three values (R, G, B), or none for the mean colour.")
+    if len(options.pad_color) == 3 and not any(options.pad_color):
+        pixels = tf.pad(pixels, paddings)
+    else:
+        pixels = tf.pad(pixels - color, paddings) + color
+    old = tf.cast(tf.stack([height, width] * 2), tf.float32)
+    new = tf.cast(tf.stack([height + extra_y, width + extra_x] * 2), tf.float32)
+    offset = tf.cast(tf.stack([top, left] * 2), tf.float32)
+    boxes = (groundtruth["boxes"] * old + offset) / new
+    return tf.ensure_shape(pixels, [None, None, 3]), {**groundtruth, "boxes": boxes}
+
+
+# The colour steps work on 0..255 directly: hue and saturation do not depend on the scale and stay within it, so that
+# TFOD's division by 255, product and clip are four passes over the pixels that change nothing.
+
+
+def random_adjust_hue(image: tf.Tensor, groundtruth: Tensors, options: Any, seed: tf.Tensor):
+    """Turns the hue by up to `max_delta` of a full circle either way."""
+    delta = _uniform(seed, 0, -options.max_delta, options.max_delta)
+    return tf.raw_ops.AdjustHue(images=tf.cast(image, tf.float32), delta=delta), groundtruth
+
+
+def random_adjust_saturation(image: tf.Tensor, groundtruth: Tensors, options: Any, seed: tf.Tensor):
+    """Multiplies the saturation by a factor in [min_delta, max_delta)."""
+    factor = _uniform(seed, 0, options.min_delta, options.max_delta)
+    return tf.raw_ops.AdjustSaturation(images=tf.cast(image, tf.float32), scale=factor), groundtruth
+
+
+def random_adjust_contrast(image: tf.Tensor, groundtruth: Tensors, options: Any, seed: tf.Tensor):
+    """Scales each channel's distance from its mean over the image by a factor in [min_delta, max_delta)."""
+    factor = _uniform(seed, 0, options.min_delta, options.max_delta)
+    pixels = tf.cast(image, tf.float32)
+    mean = tf.reduce_mean(pixels, axis=[0, 1])
+    return tf.clip_by_value(pixels * factor + mean * (1.0 - factor), 0.0, 255.0), groundtruth
+
+
+def random_adjust_brightness(image: tf.Tensor, groundtruth: Tensors, options: Any, seed: tf.Tensor):
+    """Adds up to `max_delta` of the full range to all channels, either way."""
+    delta = 255.0 * _uniform(seed, 0, -options.max_delta, options.max_delta)
+    return tf.clip_by_value(tf.cast(image, tf.float32) + delta, 0.0, 255.0), groundtruth
+
+
+def random_patch_gaussian(image: tf.Tensor, groundtruth: Tensors, options: Any, seed: tf.Tensor):
+    """Adds Gaussian noise to a square patch, except with probability `random_coef`; part of the patch may lie outside.
+
+    The deviation is uniform in [min_gaussian_stddev, max_gaussian_stddev) of the full range, the side uniform in
+    [min_patch_size, max_patch_size) pixels.
+    """
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    pixels = tf.cast(image, tf.float32)
+
+    def noisy() -> tf.Tensor:
+        side = _uniform(seed, 1, options.min_patch_size, options.max_patch_size, tf.int32)
+        deviation = 255.0 * _uniform(seed, 2, options.min_gaussian_stddev, options.max_gaussian_stddev)
+        top = _uniform(seed, 3, 0, height, tf.int32) - side // 2
+        left = _uniform(seed, 4, 0, width, tf.int32) - side // 2
+        y0, x0 = tf.maximum(top, 0), tf.maximum(left, 0)
+        y1, x1 = tf.minimum(top + side, height), tf.minimum(left + side, width)
+        noise = tf.random.stateless_normal([y1 - y0, x1 - x0, 3], tf.random.fold_in(seed, 5)) * deviation
+        noise = tf.pad(noise, [[y0, height - y1], [x0, width - x1], [0, 0]])
+        return tf.clip_by_value(pixels + noise, 0.0, 255.0)
+
+    return tf.cond(_uniform(seed, 0) < options.random_coef, lambda: pixels, noisy), groundtruth
+
+
+STEPS: dict[str, Step] = {
+    step.__name__: step
+    for step in (
+        random_horizontal_flip,
+        random_crop_image,
+        random_absolute_pad_image,
+        random_adjust_hue,
+        random_adjust_saturation,
+        random_adjust_contrast,
+        random_adjust_brightness,
+        random_patch_gaussian,
+    )
+}
+
+
+def augmenter(options: Sequence[Any]) -> Callable[[tf.Tensor, Tensors, tf.Tensor], tuple[tf.Tensor, Tensors]]:
+    """The chain of `train_config.data_augmentation_options`, in their order.
+
+    Args:
+      options: PreprocessingStep messages.
+
+    Returns:
+      `(image, groundtruth, seed) -> (image, groundtruth)` as the module describes.
+
+    Raises:
+      DataError: a step that is not supported, by its name; skipping it would train another recipe than the config's.
+    """
+    chain: list[tuple[Step, Any]] = []
+    for index, option in enumerate(options):
+        name = option.WhichOneof("preprocessing_step")
+        if name not in STEPS:
+            raise DataError(
+                f"train_config.data_augmentation_options[{index}] is {name or 'empty'}, which is not supported; "
+                f"remove it, or use {', '.join(STEPS)}."
+            )
+        chain.append((STEPS[name], getattr(option, name)))
+    for step, message in chain:
+        if step is random_crop_image and not 0 < message.min_area <= message.max_area <= 1:
+            raise DataError("random_crop_image: min_area and max_area need 0 < min_area <= max_area <= 1.")
+
+    def augment(image: tf.Tensor, groundtruth: Tensors, seed: tf.Tensor) -> tuple[tf.Tensor, Tensors]:
+        for index, (step, message) in enumerate(chain):
+            image, groundtruth = step(image, groundtruth, message, tf.random.fold_in(seed, index))
+        return image, groundtruth
+
+    return augment

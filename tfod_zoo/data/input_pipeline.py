@@ -1,0 +1,284 @@
+"""From a pipeline config's input reader to batches that a detector takes (pipeline spec, section 4).
+
+The order of the examples and every random draw are functions of the seed and the example's position in the endless
+stream, never of timing or of earlier draws. So a run that resumes at position n sees exactly what it would have seen.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfod_zoo.data.augmentation import augmenter
+from tfod_zoo.data.errors import UNREADABLE, DataError, DataProblems
+from tfod_zoo.data.groundtruth import check_groundtruth, pad_groundtruth, reframe_to_canvas
+from tfod_zoo.data.image_decoding import decode_rgb, or_else
+from tfod_zoo.data.source import Source, open_source
+from tfod_zoo.modeling.image_resizer import canvas_size, resize_and_pad
+
+Tensors = dict[str, tf.Tensor]
+_ENDLESS = np.iinfo(np.int64).max
+# In training an unreadable record's place is taken by the last readable one before it (with other augmentation), so
+# that positions stay what they are. This many records before the start are read to know it.
+_LEAD_IN = 32
+
+
+def build_dataset(
+    pipeline: Any,
+    *,
+    training: bool,
+    batch_size: int | None = None,
+    seed: int = 0,
+    skip_examples: int = 0,
+    input_context: tf.distribute.InputContext | None = None,
+    problems: DataProblems | None = None,
+) -> tf.data.Dataset:
+    """Batches of `(features, groundtruth)` with static shapes from the train reader, or the first eval reader.
+
+    Training is endless, shuffled (`train_input_reader.shuffle`) and augmented; evaluation is one pass in stored order,
+    and its last batch may be smaller. An image without objects stays, as a negative. Objects that cannot be used are
+    dropped and counted, unreadable records likewise (`problems`), with a warning.
+
+    Args:
+      pipeline: TrainEvalPipelineConfig message.
+      training: which reader, and whether to repeat, shuffle and augment.
+      batch_size: global batch size; default train_config.batch_size or eval_config.batch_size.
+      seed: of order and augmentation.
+      skip_examples: start this far (in examples of the global stream) into the training stream, without decoding what
+        is passed over.
+      input_context: one host's share of the input: batches are per replica, hosts take turns record by record.
+      problems: counts what was wrong with records; default a new one, which only warns.
+
+    Returns:
+      features: image `[B, H, W, 3]` float32 in 0..255, resized and padded; true_image_shape `[B, 3]` int32 before
+        padding; original_shape `[B, 2]` int32; source_id `[B]` string.
+      groundtruth: boxes `[B, M, 4]` float32 yxyx normalised to the padded image; classes `[B, M]` int32 0-based;
+        weights `[B, M]` float32; is_crowd `[B, M]` bool; area `[B, M]` float32 in original px^2 (0 = unknown);
+        num_boxes `[B]` int32. M is the reader's max_number_of_boxes; rows beyond num_boxes are zero.
+
+    Raises:
+      DataError: no data, or an option that is not supported.
+    """
+    setup = _setup(pipeline, training)
+    batch_size = batch_size or setup.default_batch_size
+    problems = problems or DataProblems()
+    batch_size = _per_replica(batch_size, input_context)
+    examples = _positions(setup, seed, skip_examples, input_context) if training else _one_pass(setup, input_context)
+    read = functools.partial(_read, setup=setup, problems=problems)
+    examples = examples.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    if training:
+        lead_in = _lead_in(setup, skip_examples, input_context)
+        nothing = {**_empty_example(), "classes": tf.zeros([0], tf.int32)}  # 0-based by then
+        examples = examples.scan(nothing, _fill_holes).skip(lead_in)
+    else:
+        examples = examples.filter(lambda position, example: example["readable"])
+    finish = functools.partial(_finish, setup=setup, seed=seed)
+    examples = examples.map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = examples.batch(batch_size, drop_remainder=training).prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.with_options(options)
+
+
+def count_examples(pipeline: Any, training: bool) -> int | None:
+    """How many examples an epoch of the train reader, or a pass of the first eval reader, has.
+
+    Raises:
+      DataError: no data.
+    """
+    setup = _setup(pipeline, training)
+    return setup.epoch_size
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What a config says about one reader."""
+
+    source: Source
+    sample: int
+    shuffle_buffer: int
+    default_batch_size: int
+    max_boxes: int
+    num_classes: int
+    resizer: Any
+    augment: Any
+
+    @property
+    def epoch_size(self) -> int:
+        return -(-self.source.num_records // self.sample)
+
+
+def _setup(pipeline: Any, training: bool) -> _Setup:
+    if training:
+        reader, default_batch = pipeline.train_input_reader, pipeline.train_config.batch_size
+    else:
+        if not pipeline.eval_input_reader:
+            raise DataError("The config has no eval_input_reader; add one, or generate the config with evaluation data.")
+        reader, default_batch = pipeline.eval_input_reader[0], pipeline.eval_config.batch_size
+    name = "train_input_reader" if training else "eval_input_reader"
+    if reader.WhichOneof("input_reader") == "external_input_reader":
+        raise DataError(f"{name}.external_input_reader is not supported; use tf_record_input_reader.")
+    if reader.num_additional_channels:
+        raise DataError(f"{name}.num_additional_channels is not supported; remove it (the networks take RGB).")
+    if reader.sample_from_datasets_weights:
+        raise DataError(f"{name}.sample_from_datasets_weights is not supported; repeat a path's records instead.")
+    if reader.max_number_of_boxes < 1:
+        raise DataError(f"{name}.max_number_of_boxes is {reader.max_number_of_boxes}; give 1 or more.")
+    label_map = None
+    if reader.label_map_path:
+        from tfod_zoo.config.label_map import read_label_map
+
+        label_map = read_label_map(reader.label_map_path)
+    family = getattr(pipeline.model, pipeline.model.WhichOneof("model"))
+    canvas_size(family.image_resizer)  # refuses what has no fixed size before any file is opened
+    augment = augmenter(pipeline.train_config.data_augmentation_options) if training else None
+    return _Setup(
+        source=open_source(list(reader.tf_record_input_reader.input_path), label_map, reader.num_readers),
+        sample=max(reader.sample_1_of_n_examples, 1),
+        shuffle_buffer=max(reader.shuffle_buffer_size, 1) if training and reader.shuffle else 0,
+        default_batch_size=default_batch,
+        max_boxes=reader.max_number_of_boxes,
+        num_classes=family.num_classes,
+        resizer=family.image_resizer,
+        augment=augment,
+    )
+
+
+def _per_replica(batch_size: int, context: tf.distribute.InputContext | None) -> int:
+    replicas = context.num_replicas_in_sync if context else 1
+    if batch_size < 1 or batch_size % replicas:
+        raise DataError(f"batch_size {batch_size} cannot be shared by {replicas} replicas; make it a multiple of that.")
+    return batch_size // replicas
+
+
+def _hosts(context: tf.distribute.InputContext | None) -> tuple[int, int]:
+    """(number of input pipelines, index of this one)."""
+    return (context.num_input_pipelines, context.input_pipeline_id) if context else (1, 0)
+
+
+def _records(setup: _Setup, epoch: tf.Tensor | None, seed: int) -> tf.data.Dataset:
+    """One epoch of (record index, raw), in stored order if `epoch` is None or the reader does not shuffle."""
+    if epoch is None or not setup.shuffle_buffer:
+        records = setup.source.records(None)
+    else:
+        records = setup.source.records(_epoch_seed(epoch, seed))
+    if setup.sample > 1:
+        records = records.filter(lambda index, raw: index % setup.sample == 0)
+    if epoch is not None and setup.shuffle_buffer:
+        records = records.shuffle(setup.shuffle_buffer, seed=_epoch_seed(epoch, seed))
+    return records
+
+
+def _epoch_seed(epoch: tf.Tensor, seed: int) -> tf.Tensor:
+    # A prime keeps the epochs of neighbouring seeds apart (seed 0's second epoch is not seed 1's first).
+    return epoch + np.int64(seed) * 1_000_003 + 1
+
+
+def _lead_in(setup: _Setup, skip: int, context: tf.distribute.InputContext | None) -> int:
+    """Examples that this host reads before its first one: some in stored order, and those just before the position."""
+    hosts, _ = _hosts(context)
+    return min(_LEAD_IN, setup.epoch_size) + min(_LEAD_IN, skip // hosts)
+
+
+def _positions(
+    setup: _Setup, seed: int, skip: int, context: tf.distribute.InputContext | None
+) -> tf.data.Dataset:
+    """This host's (position, (record index, raw)): the lead-in, then the endless stream from `skip` on."""
+    hosts, host = _hosts(context)
+    if skip % hosts:
+        raise DataError(f"skip_examples {skip} is no multiple of the {hosts} hosts; skip whole batches.")
+    start = skip - min(_LEAD_IN, skip // hosts) * hosts
+    epoch, rest = divmod(start, setup.epoch_size)
+    epochs = tf.data.Dataset.range(epoch, _ENDLESS)
+
+    def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
+        # Of this function's graph alone: the order must not depend on the process's own global seed, and TensorFlow
+        # cannot mix a global seed of 0 with a seed that is a tensor.
+        tf.random.set_seed(1)
+        return _records(setup, number, seed)
+
+    stream = epochs.flat_map(one_epoch).skip(rest)
+    stream = tf.data.Dataset.zip((tf.data.Dataset.range(start, _ENDLESS), stream)).shard(hosts, host)
+    first = _records(setup, None, seed).take(_LEAD_IN)
+    return first.map(lambda index, raw: (np.int64(-1), (index, raw))).concatenate(stream)
+
+
+def _one_pass(setup: _Setup, context: tf.distribute.InputContext | None) -> tf.data.Dataset:
+    return _records(setup, None, 0).enumerate().shard(*_hosts(context))
+
+
+def _empty_example() -> Tensors:
+    return {
+        "record": tf.constant(-1, tf.int64),
+        "readable": tf.constant(False),
+        "image": tf.zeros([0, 0, 3], tf.uint8),
+        "source_id": tf.constant(""),
+        "boxes": tf.zeros([0, 4]),
+        "classes": tf.zeros([0], tf.int64),
+        "weights": tf.zeros([0]),
+        "is_crowd": tf.zeros([0], tf.bool),
+        "area": tf.zeros([0]),
+    }
+
+
+def _read(position: tf.Tensor, indexed: Any, *, setup: _Setup, problems: DataProblems) -> tuple[tf.Tensor, Tensors]:
+    """Parses and decodes one record, drops what cannot be used, and reports it."""
+    index, raw = indexed
+
+    def parse(record: Any) -> Tensors:
+        fields = setup.source.parse(record)
+        image = decode_rgb(fields.pop("encoded"))
+        return {"record": index, "readable": tf.size(image) > 0, "image": image, **fields}
+
+    example = or_else(parse, raw, _empty_example())
+    groundtruth = {key: example[key] for key in ("boxes", "classes", "weights", "is_crowd", "area")}
+    groundtruth, counts = check_groundtruth(groundtruth, setup.num_classes, setup.max_boxes)
+    counts = tf.tensor_scatter_nd_update(counts, [[UNREADABLE]], [tf.cast(~example["readable"], tf.int64)])
+
+    def report(record: np.ndarray, name: bytes, values: np.ndarray) -> np.int64:
+        label = f"image {name.decode(errors='replace')!r}" if name else f"record {int(record)}"
+        problems.add(int(record), label, values.tolist())
+        return np.int64(0)
+
+    def tell() -> tf.Tensor:
+        return tf.numpy_function(report, [index, example["source_id"], counts], tf.int64)
+
+    told = tf.cond(tf.reduce_any(counts > 0), tell, lambda: tf.constant(0, tf.int64))
+    with tf.control_dependencies([told]):
+        readable = tf.identity(example["readable"])
+    return position, {**example, **groundtruth, "readable": readable}
+
+
+def _fill_holes(last: Tensors, item: Any) -> tuple[Tensors, Any]:
+    position, example = item
+    chosen = tf.cond(example["readable"], lambda: example, lambda: last)
+    known = tf.debugging.Assert(
+        chosen["readable"] | (position < 0),
+        ["none of the first records of the training data could be read; check them", position],
+    )
+    with tf.control_dependencies([known] if known is not None else []):
+        position = tf.identity(position)
+    return chosen, (position, chosen)
+
+
+def _finish(position: tf.Tensor, example: Tensors, *, setup: _Setup, seed: int) -> tuple[Tensors, Tensors]:
+    """Augments, resizes and pads one example."""
+    image = example["image"]
+    original_shape = tf.shape(image)[:2]
+    groundtruth = {key: example[key] for key in ("boxes", "classes", "weights", "is_crowd", "area")}
+    if setup.augment is not None:
+        key = tf.random.fold_in(tf.constant([seed % 2**31, seed // 2**31 % 2**31], tf.int32), tf.cast(position, tf.int32))
+        image, groundtruth = setup.augment(image, groundtruth, key)
+    canvas, true_shape = resize_and_pad(image, setup.resizer)
+    groundtruth["boxes"] = reframe_to_canvas(groundtruth["boxes"], true_shape, canvas_size(setup.resizer))
+    features = {
+        "image": canvas,
+        "true_image_shape": true_shape,
+        "original_shape": original_shape,
+        "source_id": example["source_id"],
+    }
+    return features, pad_groundtruth(groundtruth, setup.max_boxes)

@@ -1,0 +1,159 @@
+"""Where records come from: an input reader's `input_path`s, resolved. This is the one place that knows their syntax.
+
+  RECORDS                         TFRecord files of tf.Example: a path or glob; also the common `name@N` and `name-?????`
+                                  spellings as plain globs
+  tfds:NAME[/CONFIG]:SPLIT[@DIR]  a TensorFlow Datasets data set, e.g. tfds:coco/2017:validation or
+                                  tfds:voc/2007:train[:80%]@/data/tfds; without @DIR it lies in the folder that the
+                                  environment variable TFOD_ZOO_DATA names, else in TFDS's default
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from tfod_zoo.data.errors import DataError
+from tfod_zoo.data.tf_example import ClassTable, Tensors, parse_example
+
+_TFDS = re.compile(r"tfds:(?P<name>[^:@]+):(?P<split>[^@]+)(?:@(?P<folder>.+))?")
+# TFRecord framing: length (8 bytes), its checksum (4), the record, its checksum (4).
+_HEADER, _FOOTER = 12, 4
+_BLOCK_LENGTH = 32  # records read from a file before the next one's turn (TFOD's read_block_length)
+_MAX_OPEN_FILES = 16
+
+
+@dataclass(frozen=True)
+class TfdsPath:
+    """A parsed `tfds:` path; `name` includes the config."""
+
+    name: str
+    split: str
+    folder: str | None
+
+    def __str__(self) -> str:
+        return f"tfds:{self.name}:{self.split}" + (f"@{self.folder}" if self.folder else "")
+
+
+def parse_tfds_path(path: str) -> TfdsPath:
+    """Parses `tfds:NAME[/CONFIG]:SPLIT[@DIR]`.
+
+    Raises:
+        DataError: it is spelt otherwise.
+    """
+    match = _TFDS.fullmatch(path)
+    if not match:
+        raise DataError(f"{path!r} does not name a TFDS data set; write tfds:NAME[/CONFIG]:SPLIT, e.g. tfds:voc/2007:test.")
+    return TfdsPath(match["name"], match["split"], match["folder"])
+
+
+@dataclass(frozen=True)
+class Source:
+    """Records in a fixed order.
+
+    Attributes:
+      num_records: how many.
+      records: `epoch -> dataset of (index, raw)`; `epoch` is an int64 scalar that seeds the order of the files, or None
+        for the order in which they lie; index is the record's int64 place in the unshuffled data set.
+      parse: raw -> what `tf_example.parse_example` returns.
+    """
+
+    num_records: int
+    records: Callable[[tf.Tensor | None], tf.data.Dataset]
+    parse: Callable[[tf.Tensor], Tensors]
+
+
+def open_source(paths: Sequence[str], label_map: object | None, num_readers: int = _MAX_OPEN_FILES) -> Source:
+    """Resolves the `input_path`s of a reader.
+
+    Args:
+      paths: record globs, or one `tfds:` path.
+      label_map: LabelMap, or None.
+      num_readers: files that a shuffled epoch reads side by side.
+
+    Raises:
+      DataError: nothing there, a file that is not TFRecord or was cut off, or kinds that cannot be mixed.
+    """
+    if not paths or any(not path or "PATH_TO_BE_CONFIGURED" in path for path in paths):
+        raise DataError(
+            "The input reader names no data (tf_record_input_reader.input_path); give it a record glob or "
+            "tfds:NAME:SPLIT."
+        )
+    if any(path.startswith("tfds:") for path in paths):
+        if len(paths) > 1:
+            raise DataError(f"input_path names a TFDS data set among others ({', '.join(paths)}); name it alone.")
+        from tfod_zoo.data.tfds_source import open_tfds
+
+        num_records, dataset, parse = open_tfds(parse_tfds_path(paths[0]), label_map)
+        return Source(num_records, lambda _: dataset.enumerate(), parse)
+    files = record_files(paths)
+    counts = [count_records(file) for file in files]
+    if not sum(counts):
+        raise DataError(f"{', '.join(paths)}: {len(files)} files without a single record; write them again.")
+    classes = ClassTable(label_map)
+    readers = max(1, min(num_readers, len(files), _MAX_OPEN_FILES))
+    return Source(sum(counts), _file_reader(files, counts, readers), lambda raw: parse_example(raw, classes))
+
+
+def record_files(paths: Sequence[str]) -> list[str]:
+    """The files that globs match, sorted, each once.
+
+    Raises:
+      DataError: a glob matches none.
+    """
+    found: set[str] = set()
+    for path in paths:
+        matches = tf.io.gfile.glob(path)
+        if not matches:
+            raise DataError(f"No file matches {path} (tf_record_input_reader.input_path); check the path.")
+        found.update(matches)
+    return sorted(found)
+
+
+def count_records(file: str) -> int:
+    """Number of records of a TFRecord file, found by hopping from header to header.
+
+    Raises:
+      DataError: the file cannot be read, is not TFRecord, or ends inside a record.
+    """
+    if not Path(file).exists():  # gs:// and other remote files: read through, seeking costs a request each
+        try:
+            return int(tf.data.TFRecordDataset(file).reduce(tf.constant(0, tf.int64), lambda n, _: n + 1))
+        except tf.errors.OpError as error:
+            raise DataError(f"{file} cannot be read as TFRecord: {error.message}; write it again.") from error
+    try:
+        size = Path(file).stat().st_size
+        with open(file, "rb") as stream:
+            count = position = 0
+            while position < size:
+                stream.seek(position)
+                header = stream.read(_HEADER)
+                position += _HEADER + struct.unpack("<Q", header[:8])[0] + _FOOTER if len(header) == _HEADER else size + 1
+                if position > size:
+                    kind = "is not a TFRecord file" if count == 0 else f"ends inside record {count}"
+                    raise DataError(f"{file} {kind}; write it again.")
+                count += 1
+            return count
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}.") from error
+
+
+def _file_reader(files: list[str], counts: list[int], readers: int) -> Callable[[tf.Tensor | None], tf.data.Dataset]:
+    starts = [sum(counts[:position]) for position in range(len(files))]
+
+    def records(epoch: tf.Tensor | None) -> tf.data.Dataset:
+        shards = tf.data.Dataset.from_tensor_slices((files, tf.constant(starts, tf.int64)))
+
+        def read(file: tf.Tensor, start: tf.Tensor) -> tf.data.Dataset:
+            return tf.data.TFRecordDataset(file).enumerate(start)
+
+        if epoch is None:
+            return shards.flat_map(read)
+        shards = shards.shuffle(len(files), seed=epoch)
+        return shards.interleave(read, cycle_length=readers, block_length=_BLOCK_LENGTH, deterministic=True)
+
+    return records
