@@ -5,13 +5,17 @@ from pathlib import Path
 import pytest
 
 import tfod_zoo
-from tfod_zoo.config.generate import HARDWARE, PLACEHOLDER, check_pipeline, described, generate_pipeline
-from tfod_zoo.config.label_map import LabelMap, LabelMapItem, write_label_map
+from tfod_zoo.config import generate
+from tfod_zoo.config.check import check_pipeline
+from tfod_zoo.config.generate import HARDWARE, PLACEHOLDER, described, generate_pipeline
+from tfod_zoo.config.label_map import COCO_LABEL_MAP, LabelMap, LabelMapItem, write_label_map
 from tfod_zoo.config.pipeline import pipeline_text
 from tfod_zoo.errors import UsageError, ZooError
 
 MODELS = tfod_zoo.list_models()
 PIPELINES = Path(__file__).parents[2] / "pipelines"
+HOURGLASS = "centernet_hg104_512x512_coco17_tpu-8"
+FASTER_RCNN_FPN = "faster_rcnn_resnet50_v1_fpn_640x640_coco17_tpu-8"
 OD, RESNET = "centernet_mobilenetv2fpn_512x512_coco17_od", "centernet_resnet50_v1_fpn_512x512_coco17_tpu-8"
 
 
@@ -153,20 +157,60 @@ def test_wrong_options_are_refused(options, part):
     assert part in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "part"),
+    [
+        (OD, {"fine_tune_type": "fine_tune"}, 'use "detection"'),
+        (OD, {"fine_tune_type": "everything"}, "classification, detection, full"),
+        (OD, {"fine_tune_type": "classification"}, 'use "detection" or "full"'),
+        (OD, {"fine_tune_type": "full", "fine_tune_checkpoint": ""}, "needs a checkpoint"),
+        (HOURGLASS, {"fine_tune_type": "classification", "fine_tune_checkpoint": "c"}, "hourglass"),
+        (FASTER_RCNN_FPN, {}, "never published with weights"),
+        (OD, {"image_size": 250}, "multiple of 32, such as 256"),
+        (HOURGLASS, {"image_size": 544}, "multiple of 128, such as 512"),
+        (OD, {"eval_records": None}, "eval_records"),
+        (OD, {"train_records": None}, "train_records"),
+    ],
+)
+def test_what_cannot_be_fine_tuned_is_refused_with_the_word_to_use(name, options, part, cells):
+    with pytest.raises(UsageError, match=part) as caught:
+        generate_pipeline(name, **{"label_map": cells, "train_records": "a", "eval_records": "b", **options})
+    assert "\n" not in str(caught.value)
+
+
+def test_fine_tuning_is_for_this_machine_unless_told(cells, monkeypatch):
+    data = {"label_map": cells, "train_records": "a", "eval_records": "b", "fine_tune_checkpoint": ""}
+    for device, batch in (("/nowhere", 8), (__file__, 16)):
+        monkeypatch.setattr(generate, "_NVIDIA_DEVICE", device)
+        assert generate_pipeline(OD, **data).train_config.batch_size == batch
+        assert not generate_pipeline(FASTER_RCNN_FPN, **data).train_config.use_bfloat16
+
+
+def test_cocos_own_gaps_are_no_slip():
+    message = generate_pipeline(
+        OD, label_map=COCO_LABEL_MAP, train_records="tfds:coco/2017:train", eval_records="tfds:coco/2017:validation",
+        fine_tune_checkpoint="c",
+    )
+    assert message.model.center_net.num_classes == 90 and check_pipeline(message) == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("num_steps", [1, 100, 1_000_000])
+def test_the_schedule_ends_with_the_run(name, num_steps, cells):
+    data = {"label_map": cells, "train_records": "a", "eval_records": "b", "fine_tune_checkpoint": ""}
+    for message in (generate_pipeline(name, num_steps=num_steps), generate_pipeline(name, num_steps=num_steps, **data)):
+        optimizer = message.train_config.optimizer
+        schedule = getattr(optimizer, optimizer.WhichOneof("optimizer")).learning_rate
+        cosine = schedule.cosine_decay_learning_rate
+        if schedule.HasField("cosine_decay_learning_rate"):
+            assert cosine.total_steps == message.train_config.num_steps == num_steps
+            assert cosine.warmup_steps < num_steps and cosine.warmup_learning_rate <= cosine.learning_rate_base
+        else:
+            assert all(drop.step <= num_steps for drop in schedule.manual_step_learning_rate.schedule)
+
+
 def test_a_label_map_with_a_gap_is_refused(tmp_path):
     path = tmp_path / "gap.pbtxt"
     path.write_text('item { id: 1 name: "a" }\nitem { id: 3 name: "b" }\n')
     with pytest.raises(ZooError, match="no class has id 2"):
         generate_pipeline(OD, label_map=path, train_records="a", eval_records="b")
-
-
-def test_check_finds_what_would_fail_later(cells):
-    message = generate_pipeline(OD)
-    assert any(PLACEHOLDER in finding for finding in check_pipeline(message))
-    message = generate_pipeline(OD, label_map=cells, train_records="a", eval_records="b", fine_tune_checkpoint="c")
-    message.train_config.fine_tune_checkpoint_version = 1
-    message.train_config.fine_tune_checkpoint_type = "fine_tune"
-    message.model.center_net.num_classes = 7
-    findings = " ".join(check_pipeline(message))
-    for part in ("V2", '"detection"', "num_classes is 7"):
-        assert part in findings

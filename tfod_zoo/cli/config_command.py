@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from tfod_zoo.config.generate import HARDWARE, check_pipeline, described, generate_pipeline
+from tfod_zoo.config.check import check_pipeline
+from tfod_zoo.config.generate import HARDWARE, described, generate_pipeline
 from tfod_zoo.config.label_map import read_label_map
 from tfod_zoo.config.pipeline import apply_override, merge_text, read_pipeline, write_text
 from tfod_zoo.errors import UsageError

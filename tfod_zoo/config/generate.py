@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tfod_zoo.config import schema
-from tfod_zoo.config.label_map import LabelMap, LabelMapItem, read_label_map
+from tfod_zoo.config.label_map import COCO_LABEL_MAP, LabelMap, LabelMapItem, read_label_map
 from tfod_zoo.config.pipeline import merge_text, pipeline_text
 from tfod_zoo.config.recipes import PATCH, PERSON_EDGES, PERSON_KEYPOINTS, RECIPES, Recipe
 from tfod_zoo.errors import UsageError
@@ -18,10 +18,15 @@ PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
 # Cores of each kind of hardware; a recipe's batch is scaled to them core for core.
 HARDWARE = {"tpu-8": 8, "tpu-32": 32, "gpu-8": 8, "gpu": 1, "cpu": 1}
 CPU_BATCH = 8  # at most: a CPU gains nothing from larger batches, and has no accelerator's memory
+GPU_BATCH = 16  # a GPU, at most: MobileNet's recipe has 64 a core, at some 0.7 GB an image without a TPU's compiler
 
 FINE_TUNE_STEPS = 2000
 WARMUP_FRACTION = 0.05  # of a fine-tuning run, where the recipe's own warm-up would be longer
 CHECKPOINT_TYPES = ("classification", "detection", "full")
+# What the side of a CenterNet's input is a multiple of: it doubles back what it halved (spec: CenterNet, 3).
+_CENTER_NET_MULTIPLE = 32
+_HOURGLASS_MULTIPLES = {"hourglass_104": 128, "hourglass_52": 128, "hourglass_20": 16, "hourglass_10": 8}
+_NVIDIA_DEVICE = "/dev/nvidia0"  # there where a driver and a GPU are
 
 
 def generate_pipeline(
@@ -51,8 +56,9 @@ def generate_pipeline(
 
     Args:
       name: a zoo model.
-      hardware: a key of `HARDWARE`; None for what the recipe was published on.
-      batch_size: global batch; None for the recipe's at the hardware's number of cores (at most 8 on a CPU).
+      hardware: a key of `HARDWARE`; None for what the recipe was published on, or, with a label map, "gpu" where this
+        machine has one, else "cpu".
+      batch_size: global batch; None for the recipe's at the hardware's number of cores (at most 8 on a CPU, 16 a GPU).
       num_steps: length of the schedule; None for the recipe's, or 2000 for fine-tuning.
       learning_rate: base rate; None for the recipe's, scaled to the batch.
       label_map: path of the data set's label map.
@@ -60,24 +66,34 @@ def generate_pipeline(
       fine_tune_checkpoint: a prefix, or "" for random weights; None for the zoo's own checkpoint in the store (with a
         label map), else the placeholder.
       fine_tune_type: "detection", "classification" or "full"; None for "detection" with a label map, else the recipe's.
-      image_size: side of the network's square input in pixels; None for the published one.
+      image_size: side of the network's square input in pixels, for CenterNet a multiple of 32 (hourglass: of 128); None
+        for the published one.
 
     Returns:
       A TrainEvalPipelineConfig message.
 
     Raises:
-      UsageError: no such model or hardware, a number out of range, records missing beside a label map, or a type that
-        TFOD does not know.
+      UsageError: no such model or hardware, a number out of range, records missing beside a label map, or a checkpoint
+        type that cannot be restored as asked.
       LabelMapError: the label map cannot be read, repeats something or has a gap.
     """
     model = get_model(name)
-    _check_options(hardware, fine_tune_type, label_map, train_records, eval_records)
+    _check_options(hardware, label_map, train_records, eval_records)
+    _check_type(model, label_map is not None, fine_tune_checkpoint, fine_tune_type)
     for option, value in (("batch_size", batch_size), ("num_steps", num_steps), ("image_size", image_size)):
         if value is not None and value < 1:
             raise UsageError(f"{option} is {value}; give 1 or more.")
     if learning_rate is not None and not learning_rate > 0:
         raise UsageError(f"learning_rate is {learning_rate}; give a number above 0.")
-    classes = read_label_map(label_map, allow_gaps=False) if label_map is not None else None
+    if image_size is not None and image_size % size_multiple(model.backbone, model.family):
+        multiple = size_multiple(model.backbone, model.family)
+        raise UsageError(
+            f"image_size {image_size} does not fit {model.backbone}; give a multiple of {multiple}, such as "
+            f"{max(round(image_size / multiple), 1) * multiple}."
+        )
+    classes = _own_classes(label_map) if label_map is not None else None
+    if classes and hardware is None:
+        hardware = "gpu" if os.path.exists(_NVIDIA_DEVICE) else "cpu"
     run = _scaled(RECIPES[name], hardware, batch_size, num_steps, learning_rate, fine_tuning=classes is not None)
     person = _keypoint_class(model, classes)
 
@@ -105,12 +121,24 @@ def generate_pipeline(
     return message
 
 
-def _check_options(hardware, fine_tune_type, label_map, train_records, eval_records) -> None:
+def _own_classes(path: str | os.PathLike) -> LabelMap:
+    """The label map of a data set: no gaps in its ids, unless they are COCO's own."""
+    label_map, coco = read_label_map(path), read_label_map(COCO_LABEL_MAP)
+    if (label_map.max_id, label_map.gaps()) == (coco.max_id, coco.gaps()):
+        return label_map
+    return read_label_map(path, allow_gaps=False)
+
+
+def size_multiple(backbone: str, family: str) -> int:
+    """What the side of a network's input must be a multiple of."""
+    if family != "center_net":
+        return 1
+    return _HOURGLASS_MULTIPLES.get(backbone, _CENTER_NET_MULTIPLE)
+
+
+def _check_options(hardware, label_map, train_records, eval_records) -> None:
     if hardware is not None and hardware not in HARDWARE:
         raise UsageError(f'there is no hardware "{hardware}"; give one of {", ".join(HARDWARE)}.')
-    if fine_tune_type is not None and fine_tune_type not in CHECKPOINT_TYPES:
-        advice = 'TFOD dropped "fine_tune": use "detection"' if fine_tune_type == "fine_tune" else "use another"
-        raise UsageError(f'fine_tune_type "{fine_tune_type}" is none of {", ".join(CHECKPOINT_TYPES)}; {advice}.')
     if label_map is not None and not (train_records and eval_records):
         missing = "train_records" if not train_records else "eval_records"
         raise UsageError(
@@ -118,6 +146,28 @@ def _check_options(hardware, fine_tune_type, label_map, train_records, eval_reco
         )
     if label_map is None and (train_records or eval_records):
         raise UsageError("records need the label map of their classes; give label_map too.")
+
+
+def restore_problem(kind: str, backbone: str) -> str | None:
+    """What is wrong with a fine_tune_checkpoint_type for a network, with the one to use; None where nothing is."""
+    if kind not in CHECKPOINT_TYPES:
+        advice = 'TFOD dropped "fine_tune": use "detection"' if kind == "fine_tune" else "use another"
+        return f'"{kind}" is none of {", ".join(CHECKPOINT_TYPES)}; {advice}.'
+    if kind == "classification" and backbone.startswith("hourglass"):
+        return 'there is no "classification" of an hourglass; use "detection".'
+    return None
+
+
+def _check_type(model: ZooModel, fine_tuning: bool, checkpoint: str | None, kind: str | None) -> None:
+    if kind is None:
+        return
+    problem = restore_problem(kind, model.backbone)
+    if checkpoint == "":
+        problem = f'"{kind}" needs a checkpoint; give one, or leave the type out.'
+    elif kind == "classification" and fine_tuning and checkpoint is None:
+        problem = problem or 'the zoo\'s checkpoints hold detectors, not classifiers; use "detection" or "full".'
+    if problem:
+        raise UsageError(f"fine_tune_type: {problem}")
 
 
 @dataclass(frozen=True)
@@ -144,6 +194,8 @@ def _scaled(recipe: Recipe, hardware, batch_size, num_steps, learning_rate, fine
         batch_size = max(recipe.batch_size * cores // recipe.cores, 1)
         if hardware == "cpu":
             batch_size = min(batch_size, CPU_BATCH)
+        elif hardware and hardware.startswith("gpu"):
+            batch_size = min(batch_size, GPU_BATCH * cores)
     ratio = batch_size / recipe.batch_size
     if learning_rate is not None:
         factor = learning_rate / recipe.learning_rate
@@ -154,21 +206,21 @@ def _scaled(recipe: Recipe, hardware, batch_size, num_steps, learning_rate, fine
     stretch = num_steps / recipe.num_steps
     warmup = round(recipe.warmup_steps * stretch)
     if fine_tuning:
-        warmup = min(recipe.warmup_steps, max(round(num_steps * WARMUP_FRACTION), 1))
+        warmup = min(recipe.warmup_steps, round(num_steps * WARMUP_FRACTION))
     return _Run(
         recipe,
         batch_size,
         num_steps,
-        _rounded(recipe.learning_rate * factor),
-        _rounded(recipe.warmup_learning_rate * factor),
+        _scaled_rate(recipe.learning_rate, factor),
+        _scaled_rate(recipe.warmup_learning_rate, factor),
         warmup,
-        tuple((round(step * stretch), _rounded(rate * factor)) for step, rate in recipe.drops),
+        tuple((round(step * stretch), _scaled_rate(rate, factor)) for step, rate in recipe.drops),
     )
 
 
-def _rounded(rate: float) -> float:
-    """Three digits are all that a scaled rate deserves."""
-    return float(f"{rate:.3g}") if rate else 0.0
+def _scaled_rate(rate: float, factor: float) -> float:
+    """A rate times a factor, as published where that is 1; three digits are all that a scaled rate deserves."""
+    return rate if factor == 1 else float(f"{rate * factor:.3g}")
 
 
 def _keypoint_class(model: ZooModel, classes: LabelMap | None) -> LabelMapItem | None:
@@ -399,6 +451,7 @@ def _train_text(run: _Run, person: LabelMapItem | None) -> str:
         else f"adam_optimizer {{ epsilon: {recipe.epsilon} learning_rate {{ {rate} }} }}"
     )
     clipping = f"gradient_clipping_by_norm: {recipe.gradient_clipping}" if recipe.gradient_clipping else ""
+    padded = "unpad_groundtruth_tensors: false" if recipe.padded else ""
     return f"""
 train_config {{
   batch_size: {run.batch_size}
@@ -409,7 +462,7 @@ train_config {{
     use_moving_average: false
   }}
   {clipping}
-  unpad_groundtruth_tensors: false
+  {padded}
   fine_tune_checkpoint_version: V2
 }}"""
 
@@ -493,49 +546,3 @@ def described(message: Any, name: str) -> str:
         f"Written by `tfod-zoo config {name}`.",
     ]
     return "".join(f"# {line}\n" for line in lines) + "\n" + pipeline_text(message)
-
-
-def check_pipeline(message: Any) -> list[str]:
-    """What is wrong with a pipeline before any of it runs: one sentence a finding, empty when it looks right."""
-    findings = []
-    train = message.train_config
-    if train.fine_tune_checkpoint and train.fine_tune_checkpoint_version != 2:
-        findings.append("train_config.fine_tune_checkpoint_version is not V2; TF2 checkpoints need V2.")
-    family = message.model.WhichOneof("model")
-    if train.fine_tune_checkpoint_type == "fine_tune":
-        findings.append('train_config.fine_tune_checkpoint_type "fine_tune" was dropped by TFOD; use "detection".')
-    elif train.fine_tune_checkpoint_type and train.fine_tune_checkpoint_type not in CHECKPOINT_TYPES:
-        findings.append(
-            f'train_config.fine_tune_checkpoint_type "{train.fine_tune_checkpoint_type}" is unknown; use one of '
-            f"{', '.join(CHECKPOINT_TYPES)}."
-        )
-    for line in pipeline_text(message).splitlines():
-        if PLACEHOLDER in line:
-            findings.append(f"{line.strip()} is still to be filled in.")
-    readers = [("train_input_reader", message.train_input_reader)]
-    readers += [(f"eval_input_reader[{i}]", reader) for i, reader in enumerate(message.eval_input_reader)]
-    for where, reader in readers:
-        findings += _check_labels(message, family, where, reader.label_map_path)
-    return findings
-
-
-def _check_labels(message: Any, family: str | None, where: str, path: str) -> list[str]:
-    if not path or PLACEHOLDER in path or family is None:
-        return []
-    label_map = read_label_map(path)
-    findings = []
-    num_classes = getattr(message.model, family).num_classes
-    if label_map.max_id != num_classes:
-        findings.append(
-            f"model.{family}.num_classes is {num_classes}, but {where}.label_map_path {path} goes up to "
-            f"id {label_map.max_id}; make them equal."
-        )
-    if family == "center_net":
-        for task in message.model.center_net.keypoint_estimation_task:
-            item = next((item for item in label_map.items if item.name == task.keypoint_class_name), None)
-            if item is None or not item.keypoints:
-                findings.append(
-                    f'keypoint_class_name "{task.keypoint_class_name}" has no keypoints in {path}; add the class with '
-                    "its keypoints there, or name another."
-                )
-    return findings

@@ -99,7 +99,7 @@ def read_label_map(path: str | os.PathLike, allow_gaps: bool = True) -> LabelMap
             f'{path}, line {line}: {what}; a class is written as item {{ id: 1 name: "cat" }}.'
         ) from error
     lines = _item_lines(text)
-    items = []
+    items: list[LabelMapItem] = []
     for index, entry in enumerate(message.item):
         where = f"{path}, line {lines[index]}" if index < len(lines) else f"{path}, item {index + 1}"
         items.append(_checked_item(entry, where, items))
@@ -108,12 +108,16 @@ def read_label_map(path: str | os.PathLike, allow_gaps: bool = True) -> LabelMap
     label_map = LabelMap(tuple(items))
     if not allow_gaps and label_map.gaps():
         missing = ", ".join(map(str, label_map.gaps()))
-        raise LabelMapError(f"{path}: no class has id {missing}; number the classes from 1 to {len(items)} without gaps.")
+        raise LabelMapError(
+            f"{path}: no class has id {missing}; number the classes from 1 to {len(items)} without gaps."
+        )
     return label_map
 
 
 def _item_lines(text: str) -> list[int]:
-    return [i for i, line in enumerate(text.splitlines(), 1) for _ in re.findall(r"\bitem\s*:?\s*\{", line.split("#")[0])]
+    return [
+        i for i, line in enumerate(text.splitlines(), 1) for _ in re.findall(r"\bitem\s*:?\s*\{", line.split("#")[0])
+    ]
 
 
 def _checked_item(entry, where: str, before: list[LabelMapItem]) -> LabelMapItem:
@@ -128,10 +132,14 @@ def _checked_item(entry, where: str, before: list[LabelMapItem]) -> LabelMapItem
         raise LabelMapError(f'{where}: "{item.title}" has id 0, which only background may have; ids start at 1.')
     for other in before:
         if other.id == item.id:
-            raise LabelMapError(f'{where}: id {item.id} is used by "{other.title}" and "{item.title}"; give each its own.')
+            raise LabelMapError(
+                f'{where}: id {item.id} is used by "{other.title}" and "{item.title}"; give each its own.'
+            )
         shared = {item.name, item.display_name} & {other.name, other.display_name} - {""}
         if shared:
-            raise LabelMapError(f'{where}: "{min(shared)}" names ids {other.id} and {item.id}; give each class its own name.')
+            raise LabelMapError(
+                f'{where}: "{min(shared)}" names ids {other.id} and {item.id}; give each class its own name.'
+            )
     ids = [id for id, _ in item.keypoints]
     if len(set(ids)) < len(ids):
         repeated = next(id for id in ids if ids.count(id) > 1)

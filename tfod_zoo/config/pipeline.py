@@ -76,8 +76,8 @@ def _explain(error: text_format.ParseError, source: str, text: str) -> str:
     if field:
         return f"{place}: {_no_field(field['type'], field['name'])}"
     if value:
-        known = schema.value_names(value["type"])
-        return f"{place}: {value['name']} is no {_short(value['type'])}; {_nearest(value['name'], known, 'give one of')}"
+        hint = _nearest(value["name"], schema.value_names(value["type"]), "give one of")
+        return f"{place}: {value['name']} is no {_short(value['type'])}; {hint}"
     if match and what == 'Expected "}"' and int(match["line"]) >= len(text.rstrip().splitlines()):
         return f"{place}: {what}; is a block left open?"
     return f"{place}: {what}; correct it there."

@@ -58,6 +58,7 @@ class Recipe:
       drops: (step, rate) of a manual schedule.
       epsilon: Adam's.
       fine_tune_type: what the run started from; "" for ImageNet weights inside the backbone or none.
+      padded: ground truth in static shapes (`unpad_groundtruth_tensors: false`), as TPUs need it.
     """
 
     cores: int
@@ -73,6 +74,7 @@ class Recipe:
     fine_tune_type: str = "classification"
     gradient_clipping: float = 0.0
     bfloat16: bool = False
+    padded: bool = True
 
 
 _MANUAL = ((90_000, 1e-4), (120_000, 1e-5))
@@ -135,6 +137,7 @@ RECIPES = {
         learning_rate=0.01,
         warmup_learning_rate=0.0,
         gradient_clipping=10.0,
+        padded=False,
     ),
     "faster_rcnn_resnet50_v1_fpn_640x640_coco17_tpu-8": _FASTER_RCNN,
 }
