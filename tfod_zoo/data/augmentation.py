@@ -101,7 +101,7 @@ def random_absolute_pad_image(image: tf.Tensor, groundtruth: Tensors, options: A
     elif len(options.pad_color) == 3:
         color = tf.constant(list(options.pad_color), tf.float32)
     else:
-        raise DataError("random_absolute_pad_image.pad_color needs three values (R, G, B), or none for the mean colour.")
+        raise DataError("random_absolute_pad_image.pad_color needs three values (R, G, B), or none (the mean).")
     if len(options.pad_color) == 3 and not any(options.pad_color):
         pixels = tf.pad(pixels, paddings)
     else:

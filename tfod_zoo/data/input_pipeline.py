@@ -117,7 +117,7 @@ def _setup(pipeline: Any, training: bool) -> _Setup:
         reader, default_batch = pipeline.train_input_reader, pipeline.train_config.batch_size
     else:
         if not pipeline.eval_input_reader:
-            raise DataError("The config has no eval_input_reader; add one, or generate the config with evaluation data.")
+            raise DataError("The config has no eval_input_reader; add one, or generate it with evaluation data.")
         reader, default_batch = pipeline.eval_input_reader[0], pipeline.eval_config.batch_size
     name = "train_input_reader" if training else "eval_input_reader"
     if reader.WhichOneof("input_reader") == "external_input_reader":
@@ -271,7 +271,8 @@ def _finish(position: tf.Tensor, example: Tensors, *, setup: _Setup, seed: int) 
     original_shape = tf.shape(image)[:2]
     groundtruth = {key: example[key] for key in ("boxes", "classes", "weights", "is_crowd", "area")}
     if setup.augment is not None:
-        key = tf.random.fold_in(tf.constant([seed % 2**31, seed // 2**31 % 2**31], tf.int32), tf.cast(position, tf.int32))
+        root = tf.constant([seed % 2**31, seed // 2**31 % 2**31], tf.int32)
+        key = tf.random.fold_in(root, tf.cast(position, tf.int32))
         image, groundtruth = setup.augment(image, groundtruth, key)
     canvas, true_shape = resize_and_pad(image, setup.resizer)
     groundtruth["boxes"] = reframe_to_canvas(groundtruth["boxes"], true_shape, canvas_size(setup.resizer))

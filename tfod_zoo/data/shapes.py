@@ -91,7 +91,7 @@ class TfodZooShapes(tfds.core.GeneratorBasedBuilder):
         }
 
     def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        config = self.builder_config
+        config: Any = self.builder_config
         for index in range(count):
             name = f"{split}-{index:06d}.jpg"
             pixels, objects = draw_example(config.height, config.width, f"{config.seed}/{name}")
@@ -194,19 +194,18 @@ def _outline(rng: np.random.Generator, label: int, height: int, width: int) -> t
 
 def _unit_outline(name: str, turn: float) -> np.ndarray:
     """Corner points (y, x) inside the unit circle, turned by `turn` radians."""
-    angles, radii = {
-        "circle": (np.arange(48) / 48, np.ones(48)),
-        "square": (np.arange(4) / 4 + 1 / 8, np.ones(4)),
-        "triangle": (np.arange(3) / 3, np.ones(3)),
-        "star": (np.arange(10) / 10, np.tile([1.0, 0.42], 5)),
-        "cross": (None, None),
-    }[name]
-    if angles is None:
+    if name == "cross":
         arm, end = 0.3, math.sqrt(1 - 0.3**2)
         corner = np.array([[-end, -arm], [-end, arm], [-arm, arm]])
         quarter = np.array([[0.0, -1.0], [1.0, 0.0]])
         points = np.vstack([corner @ np.linalg.matrix_power(quarter, k) for k in range(4)])
     else:
+        angles, radii = {
+            "circle": (np.arange(48) / 48, np.ones(48)),
+            "square": (np.arange(4) / 4 + 1 / 8, np.ones(4)),
+            "triangle": (np.arange(3) / 3, np.ones(3)),
+            "star": (np.arange(10) / 10, np.tile([1.0, 0.42], 5)),
+        }[name]
         points = np.stack([-np.cos(2 * np.pi * angles), np.sin(2 * np.pi * angles)], axis=-1) * radii[:, None]
     cos, sin = math.cos(turn), math.sin(turn)
     return points @ np.array([[cos, sin], [-sin, cos]])

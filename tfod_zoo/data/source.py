@@ -1,7 +1,6 @@
-"""Where records come from: an input reader's `input_path`s, resolved. This is the one place that knows their syntax.
+"""Where records come from: an input reader's `input_path`s, resolved; the one place that knows their syntax.
 
-  RECORDS                         TFRecord files of tf.Example: a path or glob; also the common `name@N` and `name-?????`
-                                  spellings as plain globs
+  RECORDS                         TFRecord files of tf.Example: a path or a glob
   tfds:NAME[/CONFIG]:SPLIT[@DIR]  a TensorFlow Datasets data set, e.g. tfds:coco/2017:validation or
                                   tfds:voc/2007:train[:80%]@/data/tfds; without @DIR it lies in the folder that the
                                   environment variable TFOD_ZOO_DATA names, else in TFDS's default
@@ -47,7 +46,7 @@ def parse_tfds_path(path: str) -> TfdsPath:
     """
     match = _TFDS.fullmatch(path)
     if not match:
-        raise DataError(f"{path!r} does not name a TFDS data set; write tfds:NAME[/CONFIG]:SPLIT, e.g. tfds:voc/2007:test.")
+        raise DataError(f"{path!r} does not name a TFDS data set; write tfds:NAME[/CONFIG]:SPLIT[@DIR].")
     return TfdsPath(match["name"], match["split"], match["folder"])
 
 
@@ -132,8 +131,9 @@ def count_records(file: str) -> int:
             while position < size:
                 stream.seek(position)
                 header = stream.read(_HEADER)
-                position += _HEADER + struct.unpack("<Q", header[:8])[0] + _FOOTER if len(header) == _HEADER else size + 1
-                if position > size:
+                whole = len(header) == _HEADER
+                position += _HEADER + struct.unpack("<Q", header[:8])[0] + _FOOTER if whole else 0
+                if not whole or position > size:
                     kind = "is not a TFRecord file" if count == 0 else f"ends inside record {count}"
                     raise DataError(f"{file} {kind}; write it again.")
                 count += 1

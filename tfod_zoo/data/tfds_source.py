@@ -1,4 +1,4 @@
-"""Any TensorFlow Datasets data set with `image` and `objects/{bbox,label}`, in the form that tf.Example records have."""
+"""Any TensorFlow Datasets data set with `image` and `objects/{bbox,label}`, in the form of decoded tf.Examples."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _builder(tfds: Any, path: Any) -> Any:
         builder = tfds.builder(path.name, data_dir=folder)
     except (tfds.core.registered.DatasetNotFoundError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0]
-        raise DataError(f"{path}: TFDS knows no such data set here ({first_line}); check name, config and folder.") from error
+        raise DataError(f"{path}: TFDS has no such data set here ({first_line}); check name and folder.") from error
     if not builder.info.splits:
         raise DataError(
             f"{path} is not prepared under {builder.data_dir}; prepare it with "
@@ -79,7 +79,7 @@ def _object_features(tfds: Any, builder: Any, path: Any) -> Any:
 
 
 def _class_ids(label: Any, label_map: Any | None) -> list[int]:
-    """TFDS label -> label-map id: by class name, because TFDS counts COCO's 80 classes through and COCO's ids do not."""
+    """TFDS label -> label-map id: by class name, as TFDS counts COCO's 80 classes without the gaps."""
     if label_map is None:
         return list(range(1, label.num_classes + 1))
     ids = [label_map.id_of(name) for name in label.names]
