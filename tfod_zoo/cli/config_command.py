@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from tfod_zoo.config.check import check_pipeline
-from tfod_zoo.config.generate import HARDWARE, described, generate_pipeline
+from tfod_zoo.config.generate import HARDWARE, PLACEHOLDER, described, generate_pipeline
 from tfod_zoo.config.label_map import read_label_map
 from tfod_zoo.config.pipeline import apply_override, merge_text, read_pipeline, write_text
 from tfod_zoo.errors import UsageError
+from tfod_zoo.zoo.store import is_downloaded
 
 HELP = "write a model's pipeline.config, or check one (config check FILE)"
 EXAMPLE = (
@@ -20,6 +22,7 @@ EXAMPLE = (
 )
 
 _CHECK = "check"
+_ZOO = "zoo"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f'"{args.file}" is one name too many; only `config check` takes a FILE.')
     if args.out and Path(args.out).exists() and not args.force:
         raise UsageError(f"{args.out} exists; give --force to replace it, or another --out.")
-    checkpoint = {"none": "", "zoo": None}.get(args.checkpoint, args.checkpoint)
+    checkpoint = {"none": "", _ZOO: None}.get(args.checkpoint, args.checkpoint)
     message = generate_pipeline(
         args.name,
         hardware=args.hardware,
@@ -81,13 +84,15 @@ def run(args: argparse.Namespace) -> int:
         try:
             fragment = Path(args.merge).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{args.merge} cannot be read ({error}); give a fragment in text format.") from error
+            reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
+            raise UsageError(f"{args.merge} cannot be read ({reason}); give a fragment in text format.") from error
         merge_text(message, fragment, args.merge)
     for override in args.overrides:
         apply_override(message, override)
     text = described(message, args.name)
     if not args.out:
         print(text, end="")
+        print("next: the same with --out FILE, and `tfod-zoo train --pipeline FILE`", file=sys.stderr)
         return 0
     write_text(args.out, text)
     config = message.train_config
@@ -98,8 +103,18 @@ def run(args: argparse.Namespace) -> int:
     if args.label_map:
         classes = ", ".join(item.title for item in read_label_map(args.label_map).items)
         print(f"classes: {classes}")
-    print(f"next: tfod-zoo train --pipeline {args.out} --model-dir runs/{Path(args.out).stem}")
+    print(f"next: {_next_step(message, args)}")
     return 0
+
+
+def _next_step(message: Any, args: argparse.Namespace) -> str:
+    train = f"tfod-zoo train --pipeline {args.out} --model-dir runs/{Path(args.out).stem}"
+    if any(PLACEHOLDER in finding for finding in check_pipeline(message)):
+        return f"fill in the paths that `tfod-zoo config check {args.out}` names"
+    from_zoo = args.label_map and args.checkpoint in (None, _ZOO)
+    if from_zoo and not is_downloaded(args.name):
+        return f"tfod-zoo download {args.name}, then {train}"
+    return train
 
 
 def _check(file: str | None) -> int:
