@@ -34,7 +34,8 @@ def test_it_prints_the_pipeline_that_is_checked_in(capsys):
 
 
 def test_a_fine_tuning_pipeline_in_one_command(data, capsys):
-    flags = "--hardware gpu --batch-size 4 --steps 50 --learning-rate 0.001 --image-size 256".split()
+    flags = ["--hardware", "gpu", "--batch-size", "4", "--steps", "50"]
+    flags += ["--learning-rate", "0.001", "--image-size", "256"]
     assert main(["config", OD, *data, *flags, "--checkpoint", "none", "--out", "cells.config"]) == 0
     printed = capsys.readouterr().out
     assert "random weights" in printed and "RBC, WBC" in printed

@@ -272,11 +272,11 @@ def _fill(draw, message, depth):
             if item.message_type is None:
                 value[draw(_scalar(key))] = draw(_scalar(item))
         elif field.message_type is not None:
-            child = value.add() if field.is_repeated else value
+            child = value.add() if schema.is_repeated(field) else value
             child.SetInParent()
             if depth:
                 _fill(draw, child, depth - 1)
-        elif field.is_repeated:
+        elif schema.is_repeated(field):
             value.extend(draw(st.lists(_scalar(field), max_size=3)))
         else:
             setattr(message, field.name, draw(_scalar(field)))

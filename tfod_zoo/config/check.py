@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tfod_zoo.config import schema
 from tfod_zoo.config.generate import CHECKPOINT_TYPES, PLACEHOLDER, restore_problem, size_multiple
 from tfod_zoo.config.label_map import LabelMap, LabelMapError, read_label_map
 
@@ -34,7 +35,7 @@ def _texts(message: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     for field, value in message.ListFields():
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             continue
-        for index, each in enumerate(value) if field.is_repeated else ((None, value),):
+        for index, each in enumerate(value) if schema.is_repeated(field) else ((None, value),):
             path = f"{prefix}{field.name}" + (f"[{index}]" if index is not None else "")
             if field.message_type is not None:
                 yield from _texts(each, f"{path}.")

@@ -166,7 +166,7 @@ def _field(message: Any, name: str, assignment: str) -> tuple[FieldDescriptor, i
         unknown = match[1] if match else name
         raise PipelineError(f'"{assignment}": {_no_field(message.DESCRIPTOR.full_name, unknown)}')
     field, index = fields[match[1]], int(match[2]) if match[2] else None
-    repeated = getattr(message, field.name) if field.is_repeated else None
+    repeated = getattr(message, field.name) if schema.is_repeated(field) else None
     if index is not None and (repeated is None or index >= len(repeated)):
         count = len(repeated) if repeated is not None else "no list"
         raise PipelineError(f'"{assignment}": {field.name} has {count} entries; there is no [{index}].')
@@ -175,7 +175,7 @@ def _field(message: Any, name: str, assignment: str) -> tuple[FieldDescriptor, i
 
 def _child(message: Any, field: FieldDescriptor, index: int | None, assignment: str) -> Any:
     value = getattr(message, field.name)
-    if not field.is_repeated:
+    if not schema.is_repeated(field):
         value.SetInParent()
         return value
     if index is None and len(value) != 1:

@@ -29,6 +29,12 @@ def message_class(name: str) -> Any:
     return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{PACKAGE}.{name}"))
 
 
+def is_repeated(field: Any) -> bool:
+    """Whether a field is a list (or a map)."""
+    # protobuf 6.31 brought the property, and in time drops what came before it.
+    return field.is_repeated if hasattr(field, "is_repeated") else field.label == field.LABEL_REPEATED
+
+
 def field_names(full_name: str) -> list[str]:
     """The fields of a message, by its full name as the parser gives it."""
     return [field.name for field in _pool().FindMessageTypeByName(full_name).fields]
