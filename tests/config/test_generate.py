@@ -186,6 +186,25 @@ def test_fine_tuning_is_for_this_machine_unless_told(cells, monkeypatch):
         assert not generate_pipeline(FASTER_RCNN_FPN, **data).train_config.use_bfloat16
 
 
+def test_random_weights_learn_faster_but_never_above_the_published_rate(cells):
+    data = {"label_map": cells, "train_records": "a", "eval_records": "b"}
+    assert rate(generate_pipeline(OD, batch_size=8, fine_tune_checkpoint="", **data)) == pytest.approx(2e-3)
+    assert rate(generate_pipeline(OD, batch_size=8, fine_tune_checkpoint="c", **data)) == pytest.approx(6.25e-4)
+    assert rate(generate_pipeline(RESNET, batch_size=8, fine_tune_checkpoint="", **data)) == pytest.approx(1e-3)
+    assert rate(generate_pipeline(RESNET, batch_size=512, fine_tune_checkpoint="", **data)) == pytest.approx(2e-3)
+    sgd = [generate_pipeline(FASTER_RCNN_FPN, batch_size=8, fine_tune_checkpoint=c, **data) for c in ("", "c")]
+    assert rate(sgd[0]) == rate(sgd[1]) == pytest.approx(0.04 / 8)
+
+
+def test_fine_tuning_leaves_out_padding_and_noise(cells):
+    message = generate_pipeline(OD, label_map=cells, train_records="a", eval_records="b", fine_tune_checkpoint="c")
+    steps = [step.WhichOneof("preprocessing_step") for step in message.train_config.data_augmentation_options]
+    assert steps == [
+        "random_horizontal_flip", "random_crop_image", "random_adjust_hue", "random_adjust_contrast",
+        "random_adjust_saturation", "random_adjust_brightness",
+    ]
+
+
 def test_cocos_own_gaps_are_no_slip():
     message = generate_pipeline(
         OD, label_map=COCO_LABEL_MAP, train_records="tfds:coco/2017:train", eval_records="tfds:coco/2017:validation",
