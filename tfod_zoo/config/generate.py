@@ -22,8 +22,8 @@ GPU_BATCH = 16  # a GPU, at most: MobileNet's recipe has 64 a core, at some 0.7 
 
 FINE_TUNE_STEPS = 2000
 WARMUP_FRACTION = 0.05  # of a fine-tuning run, where the recipe's own warm-up would be longer
-# Adam's rate for a short run from random weights, as far as the published one allows: TFOD's MobileNetV2-FPN learned 292
-# photographs of blood cells with it, at 256x256, to AP 0.55 in 4,449 steps. From a zoo checkpoint a gentler one does.
+# Adam's rate for a short run from random weights, as far as the published one allows: with it TFOD's MobileNetV2-FPN
+# learned 292 photographs of blood cells, at 256x256, to AP 0.55 in 4,449 steps. A zoo checkpoint needs a gentler one.
 RANDOM_START_RATE, RANDOM_START_BATCH = 2e-3, 8
 CHECKPOINT_TYPES = ("classification", "detection", "full")
 # What the side of a CenterNet's input is a multiple of: it doubles back what it halved (spec: CenterNet, 3).
