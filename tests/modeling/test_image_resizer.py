@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from tfod_zoo.config.schema import message_class
 
+from tfod_zoo.config.schema import message_class
 from tfod_zoo.modeling.image_resizer import ResizerError, canvas_size, resize_and_pad
 
 

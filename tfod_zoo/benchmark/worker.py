@@ -80,7 +80,7 @@ def _evaluate(model: Any, entry: Entry, on_images: Callable[[int], None]) -> dic
 def _load_model(entry: Entry) -> Any:
     import tfod_zoo
     from tfod_zoo.benchmark.input_size import set_input_size
-    from tfod_zoo.evaluation.pipeline_data import newest_checkpoint
+    from tfod_zoo.modeling.checkpoint import newest_checkpoint
 
     weights = entry.weights
     if weights not in ("zoo", "random") and Path(weights).is_dir():

@@ -34,5 +34,5 @@ def run(args: argparse.Namespace) -> int:
         download(model.name, args.store)  # which explains a model without an archive that was asked for by name
         print(f"{model.name}: verified and unpacked")
     last = models[-1]
-    print("next: tfod-zoo " + (f"detect {last.name} photo.jpg" if last.network_available else f"config {last.name}"))
+    print("next: tfod-zoo " + (f"benchmark {last.name}" if last.network_available else f"config {last.name}"))
     return 0

@@ -44,12 +44,7 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"{flag} {value} is not a number of images; give 1 or more.")
 
     from tfod_zoo.config.pipeline import apply_override, read_pipeline
-    from tfod_zoo.evaluation.pipeline_data import (
-        DEFAULT_BATCH_SIZE,
-        evaluate_pipeline,
-        newest_checkpoint,
-        with_eval_data,
-    )
+    from tfod_zoo.evaluation.pipeline_data import DEFAULT_BATCH_SIZE, evaluate_pipeline, with_eval_data
 
     config = Path(args.pipeline) if args.pipeline else Path(args.model_dir) / "pipeline.config"
     if not config.is_file():
@@ -63,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     import tfod_zoo
     from tfod_zoo.data.input_pipeline import count_examples
     from tfod_zoo.evaluation.progress import ImageProgress
+    from tfod_zoo.modeling.checkpoint import newest_checkpoint
 
     checkpoint = args.checkpoint or newest_checkpoint(args.model_dir)
     model = tfod_zoo.build(pipeline)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ _GROUPS = {
     "start here": ("quickstart",),
     "the zoo": ("list", "show", "download"),
     "your data": ("config", "data"),
-    "models": ("detect", "train", "eval", "benchmark"),
+    "models": ("train", "eval", "benchmark"),
 }
 COMMANDS = tuple(name for names in _GROUPS.values() for name in names)
 
@@ -46,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [text for text in arguments if text != "--debug"]
     # TensorFlow's own start-up chatter hides what a command says.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -99,10 +98,6 @@ def _module(name: str) -> ModuleType:
     return importlib.import_module(f"tfod_zoo.cli.{name}_command")
 
 
-def _exists(name: str) -> bool:
-    return importlib.util.find_spec(f"tfod_zoo.cli.{name}_command") is not None
-
-
 def _command_parser(name: str, command: ModuleType) -> argparse.ArgumentParser:
     parser = _Parser(
         prog=f"tfod-zoo {name}", description=f"{command.HELP[:1].upper()}{command.HELP[1:]}.", allow_abbrev=False,
@@ -126,7 +121,7 @@ def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Na
 def _overview() -> str:
     lines = ["usage: tfod-zoo [--debug] COMMAND ...", "", "The TensorFlow detection model zoo, on today's TensorFlow."]
     for group, names in _GROUPS.items():
-        lines += ["", f"{group}:", *(f"  {name:<12}{_module(name).HELP}" for name in names if _exists(name))]
+        lines += ["", f"{group}:", *(f"  {name:<12}{_module(name).HELP}" for name in names)]
     lines += [
         "", "flags:", "  -h, --help  this page; `tfod-zoo COMMAND --help` has a command's flags and an example",
         "  --version   the version", f"  --debug     {_DEBUG_HELP}",

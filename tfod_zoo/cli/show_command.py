@@ -82,5 +82,5 @@ def _next_step(model: ZooModel, downloaded: bool) -> str:
     if not downloaded and model.archive_url:
         return f"tfod-zoo download {model.name}"
     if model.network_available:
-        return f"tfod-zoo detect {model.name} photo.jpg"
+        return f"tfod-zoo benchmark {model.name}"
     return f"tfod-zoo config {model.name}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tfod_zoo.config.label_map import COCO_LABEL_MAP, LabelMap, read_label_map
-from tfod_zoo.errors import UsageError, ZooError
+from tfod_zoo.errors import UsageError
 
 # Larger than TFOD's 1: the metrics are the same at any batch size, and the cores are better used.
 DEFAULT_BATCH_SIZE = 8
@@ -67,18 +67,3 @@ def evaluate_pipeline(
     return evaluate(
         model, dataset, eval_label_map(pipeline), limit=limit, per_category=per_category, on_progress=on_progress
     )
-
-
-def newest_checkpoint(folder: str | Path) -> str:
-    """Prefix of the newest checkpoint of a training folder or an unpacked archive.
-
-    Raises:
-        ZooError: there is none yet.
-    """
-    import tensorflow as tf
-
-    for place in (Path(folder), Path(folder) / "checkpoint"):
-        prefix = tf.train.latest_checkpoint(str(place))
-        if prefix:
-            return prefix
-    raise ZooError(f"{folder} holds no checkpoint yet; train first, or give a checkpoint's prefix.")

@@ -1,8 +1,10 @@
 """Zoo checkpoints: TFOD's tree of names over our layers, read and written (spec: CenterNet, 14 and 15)."""
 
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import tensorflow as tf
 
@@ -100,6 +102,19 @@ def read_shapes(prefix: str) -> dict[str, list[int]]:
     return {key: shape for key, shape in shapes.items() if key != OBJECT_GRAPH}
 
 
+def newest_checkpoint(folder: str | os.PathLike) -> str:
+    """Prefix of the newest checkpoint of a training folder or an unpacked archive.
+
+    Raises:
+      CheckpointError: there is none yet.
+    """
+    for place in (Path(folder), Path(folder) / "checkpoint"):
+        prefix = tf.train.latest_checkpoint(str(place))
+        if prefix:
+            return prefix
+    raise CheckpointError(f"{folder} holds no checkpoint yet; train first, or give a checkpoint's prefix.")
+
+
 def restore(prefix: str, wanted: dict[str, tf.Variable], kept: Sequence[str] = ()) -> RestoreReport:
     """Reads every wanted key into its variable; nothing is written unless all are there in the right shape.
 
@@ -158,8 +173,7 @@ def save(prefix: str, model_tree) -> None:
         tf.train.update_checkpoint_state(folder or ".", name)
     except (tf.errors.OpError, OSError) as error:
         raise CheckpointError(
-            f"the checkpoint {prefix} could not be written ({_first_line(error)}); free space or give "
-            "another folder."
+            f"the checkpoint {prefix} could not be written ({_first_line(error)}); free space or give another folder."
         ) from error
 
 

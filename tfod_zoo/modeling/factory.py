@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-import tensorflow as tf
-
 from tfod_zoo.config.generate import generate_pipeline
 from tfod_zoo.config.pipeline import read_pipeline
 from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.modeling.center_net.model import CenterNet
+from tfod_zoo.modeling.checkpoint import newest_checkpoint
 from tfod_zoo.modeling.detection_model import DetectionModel
 from tfod_zoo.zoo.registry import get_model, list_models
-from tfod_zoo.zoo.store import download
+from tfod_zoo.zoo.store import checkpoint_prefix, download
 
 _FAMILIES = {"center_net": CenterNet}
 
@@ -58,7 +57,7 @@ def load(name_or_folder, weights: str = "zoo", store=None) -> DetectionModel:
         get_model(str(name_or_folder))  # raises with the nearest names
     model = build(read_pipeline(folder / "pipeline.config"))
     if weights != "random":
-        model.restore_checkpoint(_newest_checkpoint(folder) if weights == "zoo" else weights)
+        model.restore_checkpoint(newest_checkpoint(folder) if weights == "zoo" else weights)
     return model
 
 
@@ -68,16 +67,7 @@ def _load_zoo_model(name: str, weights: str, store) -> DetectionModel:
         if weights != "random":
             model.restore_checkpoint(weights)
         return model
-    folder = download(name, store=store)
-    # The archive's own config describes its checkpoint; the generated one is the recipe to train it.
+    download(name, store=store)
     model = build(generate_pipeline(name))
-    model.restore_checkpoint(folder / get_model(name).checkpoint_prefix)
+    model.restore_checkpoint(checkpoint_prefix(name, store))
     return model
-
-
-def _newest_checkpoint(folder: Path) -> str:
-    for place in (folder, folder / "checkpoint"):
-        prefix = tf.train.latest_checkpoint(str(place))
-        if prefix:
-            return prefix
-    raise ZooError(f"{folder} holds no checkpoint yet; train first, or give weights=PREFIX.")
