@@ -44,7 +44,7 @@ def _voc(args: argparse.Namespace) -> int:
     last = list(report.records.values())[-1]
     print(
         "next: tfod-zoo config centernet_mobilenetv2fpn_512x512_coco17_od "
-        f"--label-map {report.label_map} --train-records '{first}' --eval-records '{last}'"
+        f"--label-map {report.label_map} --train-records '{first}' --eval-records '{last}' --out pipeline.config"
     )
     return 0
 
@@ -62,6 +62,6 @@ def _shapes(args: argparse.Namespace) -> int:
     print(label_map)
     print(
         "next: tfod-zoo config centernet_mobilenetv2fpn_512x512_coco17_od "
-        f"--label-map {label_map} --train-records '{train}' --eval-records '{validation}'"
+        f"--label-map {label_map} --train-records '{train}' --eval-records '{validation}' --out pipeline.config"
     )
     return 0

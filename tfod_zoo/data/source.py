@@ -154,6 +154,6 @@ def _file_reader(files: list[str], counts: list[int], readers: int) -> Callable[
         if epoch is None:
             return shards.flat_map(read)
         shards = shards.shuffle(len(files), seed=epoch)
-        return shards.interleave(read, cycle_length=readers, block_length=_BLOCK_LENGTH, deterministic=True)
+        return shards.interleave(read, cycle_length=readers, block_length=_BLOCK_LENGTH)
 
     return records

@@ -33,7 +33,7 @@ class ImportReport:
 
     Attributes:
       images: written, by split.
-      boxes: annotated, by class of the label map, all splits together; `dropped` says how many of them were not written.
+      boxes: annotated, by class of the label map; `dropped` says how many of them were not written.
       dropped: objects left out, by reason.
       clipped: boxes cut at the image's border.
       skipped: images left out: file and reason.
@@ -134,7 +134,7 @@ def _split_images(root: Path, split: str) -> list[str]:
 
 
 def _classes(root: Path, given: Path | None, written: Path) -> LabelMap:
-    """The label map to use. One that an earlier import left rules like one given: ids must not change between splits."""
+    """The label map to use. One that an earlier import left rules too: every split needs the same ids."""
     if given is None and written.exists():
         given = written
     if given is not None:
