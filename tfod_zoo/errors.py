@@ -6,4 +6,4 @@ class ZooError(Exception):
 
 
 class UsageError(ZooError):
-    """A call that cannot be right as written (a misspelt name, flags that contradict). The command line exits with 2."""
+    """A call that cannot be right as written (a misspelt name, contradicting flags). The command line exits with 2."""
