@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
@@ -109,7 +110,7 @@ class HourglassExtractor(FeatureExtractor):
         return checkpoint.tree(_network=self.network)
 
 
-Builder = Callable[[object, int, int], FeatureExtractor]  # (feature_extractor message, height, width)
+Builder = Callable[[Any, int, int], FeatureExtractor]  # (feature_extractor message, height, width)
 
 
 def _resnet_v1_fpn(depth: int) -> Builder:
