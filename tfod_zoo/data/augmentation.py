@@ -132,7 +132,7 @@ def random_adjust_saturation(image: tf.Tensor, groundtruth: Tensors, options: An
     value = tf.reduce_max(planes, axis=0)
     chroma = value - tf.reduce_min(planes, axis=0)
     scale = tf.minimum(factor, value / tf.maximum(chroma, 1e-6))
-    planes = planes * scale + value * (1.0 - scale)
+    planes = tf.maximum(planes * scale + value * (1.0 - scale), 0.0)  # rounding may leave -1e-5
     return tf.reshape(tf.transpose(planes), tf.shape(image)), groundtruth
 
 
