@@ -56,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
     # From here on TensorFlow is needed, which takes seconds to import: wrong use has been refused by now.
     import tfod_zoo
+    from tfod_zoo.data.errors import DataProblems
     from tfod_zoo.data.input_pipeline import count_examples
     from tfod_zoo.evaluation.progress import ImageProgress
     from tfod_zoo.modeling.checkpoint import newest_checkpoint
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     data = ", ".join(pipeline.eval_input_reader[0].tf_record_input_reader.input_path)
     total = count_examples(pipeline, training=False)
     total = args.limit if total is None else min(total, args.limit or total)
-    images = 0
+    images, problems = 0, DataProblems()
     with ImageProgress("eval", total) as progress:
 
         def on_progress(done: int) -> None:
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
         metrics = evaluate_pipeline(
             model, pipeline, batch_size=args.batch_size or DEFAULT_BATCH_SIZE, limit=args.limit,
-            per_category=args.per_category, on_progress=on_progress,
+            per_category=args.per_category, on_progress=on_progress, problems=problems,
         )
     result = {"checkpoint": str(checkpoint), "dataset": data, "images": images, "metrics": metrics}
     written = _write(result, Path(args.model_dir) / "eval.json") if args.model_dir else None
@@ -84,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(result, indent=2))
         return 0
     print(f"{report.summary()}\n{images} images of {data}")
+    for line in problems.summary():
+        print(f"data: {line}")
     print(metrics_table(metrics))
     if written:
         print(f"written: {written}")

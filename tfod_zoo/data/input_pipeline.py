@@ -25,6 +25,8 @@ _ENDLESS = np.iinfo(np.int64).max
 # In training an unreadable record's place is taken by the last readable one before it (with other augmentation), so
 # that positions stay what they are. This many records before the start are read to know it.
 _LEAD_IN = 32
+# What the graph says, as a tf.errors.InvalidArgumentError, when none of them can be read.
+NOTHING_READABLE = "none of the first records of the training data could be read"
 
 
 def build_dataset(
@@ -258,7 +260,7 @@ def _fill_holes(last: Tensors, item: Any) -> tuple[Tensors, Any]:
     chosen = tf.cond(example["readable"], lambda: example, lambda: last)
     known = tf.debugging.Assert(
         chosen["readable"] | (position < 0),
-        ["none of the first records of the training data could be read; check them", position],
+        [NOTHING_READABLE, position],
     )
     with tf.control_dependencies([known] if known is not None else []):
         position = tf.identity(position)

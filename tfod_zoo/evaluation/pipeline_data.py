@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfod_zoo.config.label_map import COCO_LABEL_MAP, LabelMap, read_label_map
 from tfod_zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from tfod_zoo.data.errors import DataProblems
 
 # Larger than TFOD's 1: the metrics are the same at any batch size, and the cores are better used.
 DEFAULT_BATCH_SIZE = 8
@@ -58,12 +61,16 @@ def evaluate_pipeline(
     limit: int | None = None,
     per_category: bool = False,
     on_progress: Callable[[int], None] | None = None,
+    problems: DataProblems | None = None,
 ) -> dict[str, Any]:
-    """`evaluate` on the data of the pipeline's first eval reader; see `tfod_zoo.evaluation.coco.evaluate`."""
+    """`evaluate` on the data of the pipeline's first eval reader; see `tfod_zoo.evaluation.coco.evaluate`.
+
+    `problems` counts what was wrong with single records.
+    """
     from tfod_zoo.data.input_pipeline import build_dataset
     from tfod_zoo.evaluation.coco import evaluate
 
-    dataset = build_dataset(pipeline, training=False, batch_size=batch_size)
+    dataset = build_dataset(pipeline, training=False, batch_size=batch_size, problems=problems)
     return evaluate(
         model, dataset, eval_label_map(pipeline), limit=limit, per_category=per_category, on_progress=on_progress
     )

@@ -18,6 +18,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfod_zoo.config.pipeline import read_pipeline, write_pipeline
+from tfod_zoo.data.input_pipeline import NOTHING_READABLE
 from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.modeling.checkpoint import SUFFIX, read_shapes
 from tfod_zoo.training.fine_tune import fine_tune_source
@@ -152,6 +153,13 @@ def train(
                     metrics = evaluation.run()
         except NonFiniteLossError as error:
             raise _explained(error, pipeline, seed, manager.latest_checkpoint) from error
+        except tf.errors.InvalidArgumentError as error:
+            if NOTHING_READABLE not in str(error):
+                raise
+            paths = ", ".join(pipeline.train_input_reader.tf_record_input_reader.input_path)
+            raise ZooError(f"{NOTHING_READABLE} ({paths}); check that its images are JPEG, PNG, BMP or GIF.") from error
+        for line in task.problems.summary():
+            say(f"data: {line}")
         checkpoint = manager.latest_checkpoint
     step = int(trainer.global_step.numpy())
     if start is not None and start >= steps:

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from tfod_zoo.data.errors import DataProblems
 from tfod_zoo.modeling.factory import build
 from tfod_zoo.training.batch_norm import BatchNormRamp
 from tfod_zoo.training.fine_tune import FineTune
@@ -31,6 +32,9 @@ class DetectionTask(base_task.Task):
       xla: compile the forward and the backward pass with XLA. The update stays outside: adding gradients up over
         replicas cannot be compiled, and it is elementwise anyway.
       say: takes one line for the user.
+
+    Attributes:
+      problems: what was wrong with single training records so far.
     """
 
     loss = TOTAL_LOSS
@@ -49,6 +53,7 @@ class DetectionTask(base_task.Task):
         self._seed, self._start_step = seed, start_step
         self._fine_tune, self._say = fine_tune, say
         self._ramp: BatchNormRamp | None = None
+        self.problems = DataProblems()
         compute = self._losses_and_gradients
         self._gradients = tf.function(compute, jit_compile=True, autograph=False) if xla else compute
 
@@ -82,6 +87,7 @@ class DetectionTask(base_task.Task):
             seed=self._seed,
             skip_examples=self._start_step * pipeline.train_config.batch_size,
             input_context=input_context,
+            problems=self.problems,
         )
         return dataset.map(lambda features, truth: ({key: features[key] for key in _STEP_FEATURES}, truth))
 
