@@ -128,6 +128,11 @@ def _setup(pipeline: Any, training: bool) -> _Setup:
         raise DataError(f"{name}.num_additional_channels is not supported; remove it (the networks take RGB).")
     if reader.sample_from_datasets_weights:
         raise DataError(f"{name}.sample_from_datasets_weights is not supported; repeat a path's records instead.")
+    if training and reader.num_keypoints:
+        raise DataError(
+            f"{name}.num_keypoints is {reader.num_keypoints}, but training on keypoints is not supported yet; train a "
+            "model of boxes (keypoint models can be built, restored, run and benchmarked)."
+        )
     if reader.max_number_of_boxes < 1:
         raise DataError(f"{name}.max_number_of_boxes is {reader.max_number_of_boxes}; give 1 or more.")
     label_map = None

@@ -37,8 +37,8 @@ _MOBILENET_SAVED_MODEL = (
 )
 _HOURGLASS_NAME = "The archive is named hg104 where the repository's config says hourglass104."
 
-# Families and outputs whose networks tfod_zoo.modeling has, with every backbone of the table.
-_NETWORKS = {("center_net", ("boxes",))}
+# Families whose networks tfod_zoo.modeling has, with every backbone of the table.
+_NETWORKS = ("center_net",)
 
 
 class UnknownModelError(UsageError):
@@ -116,7 +116,7 @@ class ZooModel:
     @property
     def network_available(self) -> bool:
         """Whether `tfod_zoo.build` has this model's network."""
-        return (self.family, self.outputs) in _NETWORKS
+        return self.family in _NETWORKS
 
     def as_dict(self) -> dict[str, Any]:
         """Every fact as JSON types, the derived ones too."""

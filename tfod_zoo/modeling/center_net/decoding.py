@@ -47,7 +47,7 @@ def decode_boxes(
     true_image_shapes: tf.Tensor,
     max_detections: int,
     stride: int,
-) -> dict[str, tf.Tensor]:
+) -> tuple[dict[str, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """Boxes at the peaks of the centre heatmap.
 
     Args:
@@ -59,7 +59,8 @@ def decode_boxes(
     Returns:
       TFOD's detection dict: `detection_boxes [B, k, 4]` normalised to the true image, in 0..1;
       `detection_boxes_strided [B, k, 4]` in output cells; `detection_scores [B, k]`; `detection_multiclass_scores
-      [B, k, C]`; `detection_classes [B, k]` int32, 0-based; `num_detections [B]` int32.
+      [B, k, C]`; `detection_classes [B, k]` int32, 0-based; `num_detections [B]` int32. And the peaks' cells, y and x,
+      `[B, k]` int32 each.
     """
     height, width, _ = center.shape[1:]
     true_size = true_image_shapes[:, None, :2]
@@ -75,7 +76,7 @@ def decode_boxes(
     limits = tf.constant([height, width, height, width], tf.float32)
     strided = tf.clip_by_value(tf.concat([middle - size / 2, middle + size / 2], -1), 0.0, limits)
     normalized = strided * stride / tf.cast(tf.concat([true_size, true_size], -1), tf.float32)
-    return {
+    detections = {
         "detection_boxes": tf.clip_by_value(normalized, 0.0, 1.0),
         "detection_boxes_strided": strided,
         "detection_scores": scores,
@@ -83,3 +84,4 @@ def decode_boxes(
         "detection_classes": classes,
         "num_detections": tf.reduce_sum(tf.cast(scores > 0, tf.int32), -1),
     }
+    return detections, (y, x)

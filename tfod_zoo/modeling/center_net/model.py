@@ -10,11 +10,13 @@ from tfod_zoo.modeling import checkpoint
 from tfod_zoo.modeling.center_net import decoding, losses, targets
 from tfod_zoo.modeling.center_net.feature_extractors import FEATURE_EXTRACTORS, OUTPUT_STRIDE
 from tfod_zoo.modeling.center_net.heads import prediction_head
+from tfod_zoo.modeling.center_net.keypoint_decoding import decode_keypoints
+from tfod_zoo.modeling.center_net.keypoint_losses import keypoint_losses
+from tfod_zoo.modeling.center_net.keypoint_task import KeypointTask, keypoint_tasks
 from tfod_zoo.modeling.detection_model import DetectionModel
 
 # Parts of the schema that no network here implements yet: refused by name rather than left out in silence.
 _UNSUPPORTED_TASKS = (
-    "keypoint_estimation_task",
     "mask_estimation_task",
     "densepose_estimation_task",
     "track_estimation_task",
@@ -62,7 +64,7 @@ def _check(config) -> None:
 
 
 class CenterNet(DetectionModel):
-    """CenterNet with box heads.
+    """CenterNet with heads for boxes and, where the config has such tasks, keypoints.
 
     Args:
       pipeline: TrainEvalPipelineConfig with `model.center_net`.
@@ -83,6 +85,7 @@ class CenterNet(DetectionModel):
                 f"model.center_net.image_resizer gives {height}x{width}; {kind} needs multiples of "
                 f"{self.extractor.multiple}."
             )
+        self.keypoint_tasks = keypoint_tasks(config)
         self.num_classes = config.num_classes
         self.max_detections = config.object_center_params.max_box_predictions
         cells = (height // OUTPUT_STRIDE) * (width // OUTPUT_STRIDE) * self.num_classes
@@ -104,7 +107,7 @@ class CenterNet(DetectionModel):
                 )
                 for i, feature in enumerate(features)
             ]
-            for key, channels, bias, params in _head_table(config)
+            for key, channels, bias, params in _head_table(config, self.keypoint_tasks)
         }
         self.built = True
 
@@ -129,9 +132,9 @@ class CenterNet(DetectionModel):
         return {"preprocessed_inputs": inputs, **outputs}
 
     def postprocess(self, predictions: dict, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """See `decoding.decode_boxes`; only a head's last output is decoded."""
+        """See `decoding.decode_boxes` and `keypoint_decoding.decode_keypoints`; only a head's last output counts."""
         last = {key: predictions[key][-1] for key in self.heads}
-        return decoding.decode_boxes(
+        detections, cells = decoding.decode_boxes(
             last["object_center"],
             last["box/scale"],
             last["box/offset"],
@@ -139,18 +142,23 @@ class CenterNet(DetectionModel):
             self.max_detections,
             OUTPUT_STRIDE,
         )
+        if self.keypoint_tasks:
+            detections |= decode_keypoints(
+                last, detections, cells, self.keypoint_tasks, true_image_shapes, self.num_classes, OUTPUT_STRIDE
+            )
+        return detections
 
     def compute_losses(
         self, predictions: dict, groundtruth: dict[str, tf.Tensor], true_image_shapes: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Weighted `Loss/object_center`, `Loss/box/scale` and `Loss/box/offset` (spec, section 10)."""
+        """Weighted losses of the centre, size and offset heads and of the keypoint tasks (spec, section 10)."""
         config = self.pipeline.model.center_net
         center, task = config.object_center_params, config.object_detection_task
         height, width = predictions["object_center"][0].shape[1:3]
         wanted = targets.center_targets(groundtruth, height, width, self.num_classes, center.min_box_overlap_iou)
         focal = center.classification_loss.penalty_reduced_logistic_focal_loss
         weights = losses.pixel_weights(true_image_shapes, height, width, OUTPUT_STRIDE)
-        return {
+        computed = {
             "Loss/object_center": center.object_center_loss_weight
             * losses.center_loss(predictions["object_center"], wanted, weights, focal.alpha, focal.beta),
             "Loss/box/scale": task.scale_loss_weight
@@ -160,6 +168,9 @@ class CenterNet(DetectionModel):
             * task.task_loss_weight
             * losses.regression_loss(predictions["box/offset"], wanted, "offset"),
         }
+        for keypoint_task in self.keypoint_tasks:
+            computed |= keypoint_losses(predictions, groundtruth, weights, keypoint_task)
+        return computed
 
     @functools.cached_property
     def tfod_tree(self):
@@ -167,18 +178,27 @@ class CenterNet(DetectionModel):
         return checkpoint.tree(_feature_extractor=self.extractor.tfod_tree, _prediction_head_dict=dict(self.heads))
 
 
-def _head_table(config) -> list[tuple[str, int, float, object]]:
+def _head_table(config, tasks: tuple[KeypointTask, ...]) -> list[tuple[str, int, float, object]]:
     """(key, channels, initial bias, head params message or None) of each head, in TFOD's order."""
 
     def params(message, field):
         return getattr(message, field) if message.HasField(field) else None
 
-    center, task = config.object_center_params, config.object_detection_task
-    return [
+    center, boxes = config.object_center_params, config.object_detection_task
+    table = [
         ("object_center", config.num_classes, center.heatmap_bias_init, params(center, "center_head_params")),
-        ("box/scale", 2, 0.0, params(task, "scale_head_params")),
-        ("box/offset", 2, 0.0, params(task, "offset_head_params")),
+        ("box/scale", 2, 0.0, params(boxes, "scale_head_params")),
+        ("box/offset", 2, 0.0, params(boxes, "offset_head_params")),
     ]
+    for task in tasks:
+        own, count = task.config, len(task.ids)
+        offsets = 2 * count if own.per_keypoint_offset else 2
+        table += [
+            (f"{task.name}/keypoint/heatmap", count, own.heatmap_bias_init, params(own, "heatmap_head_params")),
+            (f"{task.name}/keypoint/regression", 2 * count, 0.0, params(own, "regress_head_params")),
+            (f"{task.name}/keypoint/offset", offsets, 0.0, params(own, "offset_head_params")),
+        ]
+    return table
 
 
 def _intermediate(params) -> dict:
