@@ -155,7 +155,7 @@ def restore(prefix: str, wanted: dict[str, tf.Variable], kept: Sequence[str] = (
     return RestoreReport(prefix, tuple(wanted), tuple(kept), unused)
 
 
-def save(prefix: str, model_tree) -> None:
+def save(prefix: str | os.PathLike, model_tree) -> None:
     """Writes `model_tree` as `model`, and `save_counter`, which TFOD's loader asks for, with the state file beside it.
 
     TensorFlow writes to temporary names and renames, so an earlier checkpoint survives a failure.
@@ -165,12 +165,14 @@ def save(prefix: str, model_tree) -> None:
     """
     checkpoint = tf.train.Checkpoint(model=model_tree)
     checkpoint.save_counter.assign(1)
-    folder, _, name = str(prefix).rpartition("/")
+    folder, name = os.path.split(prefix)
     try:
         if folder:
             tf.io.gfile.makedirs(folder)
         checkpoint.write(str(prefix))
-        tf.train.update_checkpoint_state(folder or ".", name)
+        # TensorFlow's own writer of this file is gone from TF2; relative names let the folder be moved.
+        state = f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n'
+        tf.io.write_file(os.path.join(folder, "checkpoint"), state)
     except (tf.errors.OpError, OSError) as error:
         raise CheckpointError(
             f"the checkpoint {prefix} could not be written ({_first_line(error)}); free space or give another folder."
