@@ -115,7 +115,9 @@ class TestList:
         row = next(line for line in lines if line.startswith(MOBILENET)).split()
         assert row == [MOBILENET, "512x512", "~44", "MB", "boxes", "6", "23.4", "-", "no", "yes"]
         assert sum(line.startswith("centernet_") for line in lines) == 11
-        assert "not yet" in next(line for line in lines if line.startswith("faster_rcnn_resnet50_v1_640x640"))
+        assert cli.main(["list", "faster_rcnn_*", "--store", str(tmp_path)]) == 0
+        rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("faster_rcnn_")]
+        assert len(rows) == 4 and all("not yet" in row for row in rows)
         assert lines[-1] == "next: tfod-zoo show centernet_resnet50_v1_fpn_512x512_coco17_tpu-8"
 
     def test_json_is_the_registry(self, capsys, tmp_path):
