@@ -14,7 +14,6 @@ from tfod_zoo.errors import UsageError
 from tfod_zoo.zoo.registry import list_models
 
 MOBILENET = "centernet_mobilenetv2fpn_512x512_coco17_od"
-HOURGLASS = "centernet_hg104_512x512_coco17_tpu-8"
 FASTER_RCNN = "faster_rcnn_resnet50_v1_640x640_coco17_tpu-8"
 QUICK = {"weights": "random", "min_calls": 2, "min_seconds": 0.0}
 

@@ -118,7 +118,7 @@ class TestList:
         assert cli.main(["list", "faster_rcnn_*", "--store", str(tmp_path)]) == 0
         rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("faster_rcnn_")]
         assert len(rows) == 4 and all("not yet" in row for row in rows)
-        assert lines[-1] == "next: tfod-zoo show centernet_resnet50_v1_fpn_512x512_coco17_tpu-8"
+        assert lines[-1] == "next: tfod-zoo show centernet_hg104_512x512_coco17_tpu-8"
 
     def test_json_is_the_registry(self, capsys, tmp_path):
         assert cli.main(["list", "--json", "--store", str(tmp_path)]) == 0
