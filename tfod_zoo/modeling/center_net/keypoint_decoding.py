@@ -105,8 +105,8 @@ def decode_keypoints(
       tasks; those of another class than the detection's are 0.
     """
     boxes = detections["detection_boxes_strided"]
-    points, scores, ids = [], [], []
-    of_task = []
+    points, scores, of_task = [], [], []
+    ids: list[int] = []
     for task in tasks:
         key = f"{task.name}/keypoint/"
         centers = tf.cast(tf.stack(cells, -1), tf.float32)[:, :, None]

@@ -47,11 +47,12 @@ def keypoint_tasks(config: Any) -> tuple[KeypointTask, ...]:
     path = config.keypoint_label_map_path
     label_map = read_label_map(PERSON_KEYPOINTS_LABEL_MAP if not path or "PATH_TO_BE_CONFIGURED" in path else path)
     tasks = tuple(_resolved(task, label_map.items) for task in config.keypoint_estimation_task)
-    for what, values in (
-        ("task_name", [task.name for task in tasks]),
-        ("class", [task.config.keypoint_class_name for task in tasks]),
-        ("keypoint id", [id for task in tasks for id in task.ids]),
-    ):
+    claims: dict[str, list] = {
+        "task_name": [task.name for task in tasks],
+        "class": [task.config.keypoint_class_name for task in tasks],
+        "keypoint id": [id for task in tasks for id in task.ids],
+    }
+    for what, values in claims.items():
         repeated = [value for value in values if values.count(value) > 1]
         if repeated:
             raise ZooError(
