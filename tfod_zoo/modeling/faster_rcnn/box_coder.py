@@ -1,4 +1,4 @@
-"""Boxes as offsets from anchors: what both stages predict (Ren et al., arXiv:1506.01497, equation 2; spec, section 6)."""
+"""Boxes as offsets from anchors, which both stages predict (arXiv:1506.01497, equation 2; spec, section 6)."""
 
 import tensorflow as tf
 
