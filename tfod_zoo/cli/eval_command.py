@@ -9,7 +9,7 @@ from typing import Any
 
 from tfod_zoo.errors import UsageError, ZooError
 
-HELP = "COCO box metrics of a trained model on its evaluation data"
+HELP = "COCO metrics (boxes, and keypoints where the model has them) on a trained model's evaluation data"
 EXAMPLE = """\
 tfod-zoo eval --model-dir runs/cells
   tfod-zoo eval --model-dir runs/cells --dataset 'cells/test.record-*' --per-category
@@ -97,11 +97,16 @@ def run(args: argparse.Namespace) -> int:
 
 def metrics_table(metrics: dict[str, Any]) -> str:
     """TFOD's names and the values in 0..1, one a line; what is -1 is explained."""
-    lines = [f"{name:<{_NAME_WIDTH}} {value:7.4f}" for name, value in metrics.items() if name != "per_category"]
-    categories = metrics.get("per_category", {})
-    lines += [f"{'AP of ' + name:<{_NAME_WIDTH}} {value:7.4f}" for name, value in categories.items()]
-    if _NOT_DEFINED in [value for name, value in metrics.items() if name != "per_category"] + [*categories.values()]:
+    from tfod_zoo.evaluation.coco_keypoints import RECALL_NOTE
+
+    rows = {name: value for name, value in metrics.items() if name != "per_category"}
+    rows |= {f"AP of {name}": value for name, value in metrics.get("per_category", {}).items()}
+    width = max(_NAME_WIDTH, *map(len, rows))
+    lines = [f"{name:<{width}} {value:7.4f}" for name, value in rows.items()]
+    if _NOT_DEFINED in rows.values():
         lines.append("-1: the data have no ground truth of that size or category.")
+    if any(name.startswith("Keypoints_") for name in rows):
+        lines.append(RECALL_NOTE)
     return "\n".join(lines)
 
 

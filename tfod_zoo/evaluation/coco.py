@@ -1,13 +1,12 @@
-"""COCO box metrics of a detector over a data set, under the names that TFOD gave them (spec: pipeline_and_training §8).
+"""COCO metrics of a detector over a data set, under the names that TFOD gave them (spec: pipeline_and_training §8).
 
 pycocotools decides every number. What is done here is what goes before it: run the detector in batches of one static
-shape, bring ground truth and detections into the frame of the original image in pixels, and cut the padding.
+shape, bring ground truth and detections into the frame of the original image in pixels, and cut the padding. Keypoints
+are collected in the same pass, see `coco_keypoints`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
-from tfod_zoo.errors import ZooError
+from tfod_zoo.evaluation.annotations import EvaluationError, object_areas, run_cocoeval, xywh
+from tfod_zoo.evaluation.coco_keypoints import KeypointCollector, keypoint_classes
 
 if TYPE_CHECKING:
     from tfod_zoo.config.label_map import LabelMap
@@ -49,10 +47,6 @@ _BOXES_BEFORE_GIVING_UP = 200
 DetectStep = Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 
 
-class EvaluationError(ZooError):
-    """The data, the label map and the model do not fit together, so no metric would mean anything."""
-
-
 def make_detect_step(model: Any) -> DetectStep:
     """The model's way from padded canvases to detections as one `tf.function`.
 
@@ -79,10 +73,11 @@ def evaluate(
     on_progress: Callable[[int], None] | None = None,
     detect_step: DetectStep | None = None,
 ) -> dict[str, Any]:
-    """COCO box metrics of `model` on `dataset` (spec §8.3, §8.4).
+    """COCO metrics of `model` on `dataset` (spec §8.3 to §8.5): of boxes and, where model and data have any, keypoints.
 
     Args:
-        model: a `DetectionModel`, or anything with its `normalize`, `__call__`, `postprocess` and `num_classes`.
+        model: a `DetectionModel`, or anything with its `normalize`, `__call__`, `postprocess` and `num_classes`, and
+            with keypoints its `pipeline`, whose eval_config names their classes and sigmas (`keypoint_classes`).
         dataset: batches of (features, groundtruth) as `build_dataset(training=False)` gives them; the last may be
             smaller, it is filled up so that nothing is traced twice.
         label_map: its categories are the ones that count; ids are 1-based, the model's classes 0-based.
@@ -92,7 +87,9 @@ def evaluate(
         detect_step: `make_detect_step(model)`, when the caller keeps it; made anew otherwise.
 
     Returns:
-        `METRIC_NAMES` -> float in 0..1, or -1 where the data hold no ground truth of that size.
+        `METRIC_NAMES` -> float in 0..1, or -1 where the data hold no ground truth of that size. For each class with
+        keypoints also `coco_keypoints.KEYPOINT_METRICS`, as `Keypoints_<metric> ByCategory/<class>`; they are absent,
+        with a warning, where the data have no labelled keypoint of the class.
 
     An object's size is the annotation's own area in original pixels where the data set has one, as in COCO's official
     evaluation and every published table; otherwise the area of its box. TFOD always took the box, so its (small),
@@ -101,7 +98,7 @@ def evaluate(
 
     Raises:
         EvaluationError: no images, no boxes, a label map of other data or of another model, detections that are not
-            finite numbers.
+            finite numbers; labelled keypoints for which the label map or the config does not hold.
     """
     if label_map.max_id > model.num_classes:
         raise EvaluationError(
@@ -117,6 +114,8 @@ def evaluate(
         detections = step(
             _fill_up(features["image"], full_batch), _fill_up(features["true_image_shape"], full_batch)
         )
+        if collected.keypoints is None:
+            collected.keypoints = _keypoint_collectors(model, label_map, groundtruth, detections)
         wanted = count if limit is None else min(count, limit - collected.num_images)
         collected.add_batch(_numpy(features, skip=("image",)), _numpy(groundtruth), _numpy(detections),
                             canvas_hw=(int(features["image"].shape[1]), int(features["image"].shape[2])), count=wanted)
@@ -125,9 +124,31 @@ def evaluate(
         if limit is not None and collected.num_images >= limit:
             break
     collected.check()
-    return coco_metrics(
+    metrics = coco_metrics(
         collected.num_images, label_map.categories(), collected.truths, collected.found, per_category=per_category
     )
+    for keypoints in collected.keypoints or ():
+        metrics |= keypoints.metrics(collected.num_images)
+    return metrics
+
+
+def _keypoint_collectors(
+    model: Any, label_map: LabelMap, groundtruth: dict[str, tf.Tensor], detections: dict[str, tf.Tensor]
+) -> list[KeypointCollector] | None:
+    """One for each class to measure; None where model, data or label map know no keypoints."""
+    if "keypoints" not in groundtruth or "detection_keypoints" not in detections:
+        return None
+    if not any(item.keypoints for item in label_map.items):
+        if np.isfinite(groundtruth["keypoints"]).any():
+            raise EvaluationError(
+                "The data have labelled keypoints but the label map names none; give the label map with keypoints "
+                "(`keypoints { id: 0 label: ... }` in their class), such as the one written beside the records."
+            )
+        return None
+    collectors = [KeypointCollector(of) for of in keypoint_classes(model.pipeline.eval_config, label_map)]
+    for collector in collectors:
+        collector.check_sizes(groundtruth["keypoints"].shape[2], detections["detection_keypoints"].shape[2])
+    return collectors
 
 
 def coco_metrics(
@@ -143,12 +164,7 @@ def coco_metrics(
     `truths` and `detections` are COCO annotations: image_id in 0..num_images-1, category_id, bbox [x, y, width, height]
     and area in pixels, iscrowd; detections also have a score; each gets an `id`. `categories` are dicts of id and name.
     """
-    images = [{"id": index} for index in range(num_images)]
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluator = COCOeval(_index(images, categories, truths), _index(images, categories, detections), "bbox")
-        evaluator.evaluate()
-        evaluator.accumulate()
-        evaluator.summarize()
+    evaluator = run_cocoeval(num_images, categories, truths, detections, "bbox")
     metrics: dict[str, Any] = {name: float(v) for name, v in zip(METRIC_NAMES, evaluator.stats, strict=True)}
     if per_category:
         # precision is [IoU thresholds, recall thresholds, categories, area ranges, max detections]; 0 = all areas,
@@ -162,19 +178,6 @@ def coco_metrics(
     return metrics
 
 
-def _index(images: list[dict], categories: Sequence[dict], annotations: list[dict]) -> COCO:
-    """A COCO index in memory; numbers the annotations in place (COCO's validation set has half a million detections).
-
-    Ids start at 1, because pycocotools reads a matched id of 0 as no match.
-    """
-    for number, annotation in enumerate(annotations, start=1):
-        annotation["id"] = number
-    coco = COCO()
-    coco.dataset = {"images": images, "categories": list(categories), "annotations": annotations}
-    coco.createIndex()
-    return coco
-
-
 @dataclass
 class _Collected:
     """Ground truth and detections so far, as COCO annotations in original pixels."""
@@ -185,6 +188,7 @@ class _Collected:
     truths: list[dict[str, Any]] = field(default_factory=list)
     found: list[dict[str, Any]] = field(default_factory=list)
     unknown_ids: dict[int, int] = field(default_factory=dict)
+    keypoints: list[KeypointCollector] | None = None
 
     def add_batch(
         self,
@@ -198,24 +202,24 @@ class _Collected:
         """Adds the first `count` images of a batch."""
         for row in range(count):
             original_hw = features["original_shape"][row].astype(np.float64)
-            self._add_truths(
-                {name: values[row] for name, values in groundtruth.items()},
-                # Normalised to the canvas -> canvas pixels -> normalised to the image without its padding.
-                scale_hw=np.asarray(canvas_hw) / features["true_image_shape"][row, :2] * original_hw,
-            )
-            self._add_detections({name: values[row] for name, values in detections.items()}, original_hw)
+            # Normalised to the canvas -> canvas pixels -> normalised to the image without its padding.
+            scale_hw = np.asarray(canvas_hw) / features["true_image_shape"][row, :2] * original_hw
+            truth = _row(groundtruth, row, "num_boxes")
+            found = _row(detections, row, "num_detections")
+            self._add_truths(truth, scale_hw)
+            self._add_detections(found, original_hw)
+            for collector in self.keypoints or ():
+                collector.add_image(self.num_images, truth, found, scale_hw=scale_hw, original_hw=original_hw)
             self.num_images += 1
         if self.num_boxes >= _BOXES_BEFORE_GIVING_UP:
             self._check_classes()
 
     def _add_truths(self, truth: dict[str, np.ndarray], scale_hw: np.ndarray) -> None:
-        kept = int(truth["num_boxes"])
-        self.num_boxes += kept
-        boxes = _xywh(truth["boxes"][:kept], scale_hw)
-        box_areas = boxes[:, 2] * boxes[:, 3]
-        areas = np.where(truth["area"][:kept] > 0, truth["area"][:kept], box_areas) if "area" in truth else box_areas
+        boxes = xywh(truth["boxes"], scale_hw)
+        self.num_boxes += len(boxes)
         for box, area, zero_based, crowd in zip(
-            boxes.tolist(), areas.tolist(), truth["classes"][:kept].tolist(), truth["is_crowd"][:kept], strict=True
+            boxes.tolist(), object_areas(truth, boxes).tolist(), truth["classes"].tolist(), truth["is_crowd"],
+            strict=True,
         ):
             if zero_based + 1 not in self.known_ids:
                 self.unknown_ids[zero_based + 1] = self.unknown_ids.get(zero_based + 1, 0) + 1
@@ -225,17 +229,17 @@ class _Collected:
                  "iscrowd": int(crowd)}
             )
 
-    def _add_detections(self, detections: dict[str, np.ndarray], original_hw: np.ndarray) -> None:
-        kept = int(detections["num_detections"])
-        scores = detections["detection_scores"][:kept]
-        boxes = _xywh(detections["detection_boxes"][:kept], original_hw)
-        if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
+    def _add_detections(self, found: dict[str, np.ndarray], original_hw: np.ndarray) -> None:
+        scores = found["detection_scores"]
+        boxes = xywh(found["detection_boxes"], original_hw)
+        keypoints = found.get("detection_keypoints", np.zeros(0))
+        if not all(np.isfinite(values).all() for values in (scores, boxes, keypoints)):
             raise EvaluationError(
                 f"The model's detections on image {self.num_images + 1} are not finite numbers: its weights are "
                 "broken; evaluate an earlier checkpoint, and look for the step at which the training loss became NaN."
             )
         for box, score, zero_based in zip(
-            boxes.tolist(), scores.tolist(), detections["detection_classes"][:kept].tolist(), strict=True
+            boxes.tolist(), scores.tolist(), found["detection_classes"].tolist(), strict=True
         ):
             if int(zero_based) + 1 in self.known_ids:
                 self.found.append(
@@ -266,6 +270,10 @@ class _Collected:
         if self.unknown_ids:
             _LOG.warning("%d ground-truth boxes have class ids that are not in the label map and do not count: %s.",
                          sum(self.unknown_ids.values()), _some(self.unknown_ids))
+        for collector in self.keypoints or ():
+            if not collector.num_labelled:
+                _LOG.warning("The data have no labelled keypoint of class %s: only its boxes are measured.",
+                             collector.of.name)
 
 
 def _some(ids: Iterable[int], shown: int = 8) -> str:
@@ -274,11 +282,10 @@ def _some(ids: Iterable[int], shown: int = 8) -> str:
     return ", ".join(map(str, ordered[:shown])) + (", ..." if len(ordered) > shown else "")
 
 
-def _xywh(boxes: np.ndarray, scale_hw: np.ndarray) -> np.ndarray:
-    """[N, 4] normalised (ymin, xmin, ymax, xmax) -> [N, 4] float64 (x, y, width, height) in pixels."""
-    ymin, xmin, ymax, xmax = np.asarray(boxes, np.float64).reshape(-1, 4).T
-    height, width = scale_hw
-    return np.stack([xmin * width, ymin * height, (xmax - xmin) * width, (ymax - ymin) * height], axis=1)
+def _row(values: dict[str, np.ndarray], row: int, count_key: str) -> dict[str, np.ndarray]:
+    """One image's values without their padding: those with a row for each object, cut to the image's count."""
+    count = int(values[count_key][row])
+    return {name: value[row][:count] for name, value in values.items() if value.ndim > 1}
 
 
 def _fill_up(values: tf.Tensor, rows: int) -> tf.Tensor:
