@@ -45,6 +45,19 @@ def test_all_three_are_written_and_name_what_they_must(tmp_path):
     assert (third["status"], third["reason"], third["p50 ms"]) == ("failed", "there is no network yet", "")
 
 
+def test_keypoints_stand_beside_boxes(tmp_path):
+    metrics = {"DetectionBoxes_Precision/mAP": 0.25, "Keypoints_Precision/mAP ByCategory/person": 0.5,
+               "Keypoints_Precision/mAP@.50IOU ByCategory/person": 0.8}
+    published = PUBLISHED | {"keypoint_map": 48.2}
+    rows = [row(Entry("a_model"), published=published) | {"metrics": metrics, "evaluated_images": 10},
+            row(Entry("b_model"), metrics=0.3)]
+    with_keypoints, boxes_only = cells(write_reports(rows, tmp_path)[1])
+    assert float(with_keypoints["keypoint mAP %"]) == 50.0, "not the AP at one threshold"
+    assert (with_keypoints["mAP %"], with_keypoints["published keypoint mAP %"]) == ("25.0", "48.2")
+    assert boxes_only["keypoint mAP %"] == boxes_only["published keypoint mAP %"] == ""
+    assert "OKS .50:.95" in (tmp_path / "report.md").read_text()
+
+
 def test_map_that_was_not_measured_is_absent(tmp_path):
     written = write_reports([row(Entry("a_model"), weights="random")], tmp_path)
     assert cells(written[1])[0]["mAP %"] == ""

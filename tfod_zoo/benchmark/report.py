@@ -14,6 +14,7 @@ from tfod_zoo.benchmark.machine import machine_line
 Row = dict[str, Any]
 _MAP = "DetectionBoxes_Precision/mAP"
 _MAP50 = "DetectionBoxes_Precision/mAP@.50IOU"
+_KEYPOINT_MAP = "Keypoints_Precision/mAP ByCategory/"  # and the class
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,13 @@ class _Column:
 def _metric(name: str) -> Callable[[Row], Any]:
     # TFOD's metrics are fractions, published tables are percent.
     return lambda row: None if name not in row.get("metrics", {}) else 100 * row["metrics"][name]
+
+
+def _keypoint_map(row: Row) -> float | None:
+    """Mean over the classes with keypoints; the zoo's models have one."""
+    found = {name: value for name, value in row.get("metrics", {}).items() if name.startswith(_KEYPOINT_MAP)}
+    values = [value for value in found.values() if value >= 0]
+    return 100 * sum(values) / len(values) if values else None
 
 
 COLUMNS = (
@@ -44,8 +52,10 @@ COLUMNS = (
     _Column("GFLOP", lambda row: row.get("gflop")),
     _Column("mAP %", _metric(_MAP)),
     _Column("AP50 %", _metric(_MAP50)),
+    _Column("keypoint mAP %", _keypoint_map),
     _Column("published ms", lambda row: row["published"].get("speed_ms")),
     _Column("published mAP %", lambda row: row["published"].get("box_map")),
+    _Column("published keypoint mAP %", lambda row: row["published"].get("keypoint_map")),
 )
 
 
@@ -115,6 +125,8 @@ def _notes(rows: Sequence[Row], finished: Sequence[Row]) -> list[str]:
         (row["entry"]["dataset"], row.get("evaluated_images")) for row in finished if row.get("evaluated_images")
     }
     notes += [f"- mAP: COCO box metric (pycocotools) on {data}, {count} images." for data, count in sorted(evaluated)]
+    if any(_keypoint_map(row) is not None for row in rows):
+        notes += ["- Keypoint mAP: COCO keypoint metric (OKS .50:.95, pycocotools) on the same images."]
     if not evaluated:
         notes += ["- mAP was not measured (no --dataset); the published one is beside it where the zoo has one."]
     notes += ["- Published: the zoo's own table; its milliseconds are of the zoo's own hardware, for orientation only."]

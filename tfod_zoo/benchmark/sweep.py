@@ -191,7 +191,7 @@ def _published(model: str) -> dict[str, float | None]:
     if model not in list_models():
         return {}
     zoo_model = get_model(model)
-    return {"speed_ms": zoo_model.speed_ms, "box_map": zoo_model.box_map}
+    return {"speed_ms": zoo_model.speed_ms, "box_map": zoo_model.box_map, "keypoint_map": zoo_model.keypoint_map}
 
 
 def _append(results: Path, row: Row) -> None:
