@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-HELP = "import a Pascal VOC folder as TFRecords, or make the synthetic shapes data set"
+if TYPE_CHECKING:
+    from tfod_zoo.data.importing import ImportReport
+
+HELP = "import Pascal VOC or COCO JSON as TFRecords, or make the synthetic shapes data set"
 EXAMPLE = """\
 tfod-zoo data voc --root bccd --split train,val,test --out cells
+  tfod-zoo data coco --annotations annotations/person_keypoints_val2017.json --images val2017 --out coco
   tfod-zoo data shapes --out shapes --image-size 192"""
+
+_BOX_MODEL = "centernet_mobilenetv2fpn_512x512_coco17_od"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="voc | shapes")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="voc | coco | shapes")
     voc = kinds.add_parser("voc", help="Pascal VOC folder -> TFRecords and a label map")
     voc.add_argument("--root", required=True, metavar="DIR", help="has JPEGImages/, Annotations/ and ImageSets/Main/")
     voc.add_argument("--split", required=True, metavar="NAME[,NAME]", help="lists in ImageSets/Main, e.g. train,val")
     voc.add_argument("--out", required=True, metavar="DIR", help="where the records and label_map.pbtxt go")
     voc.add_argument("--label-map", metavar="FILE", help="use these ids; other classes are dropped and counted")
     voc.add_argument("--shards", type=int, metavar="N", help="files a split (default: one for every 2000 images)")
+    coco = kinds.add_parser("coco", help="COCO JSON (instances, person_keypoints) -> TFRecords and a label map")
+    coco.add_argument("--annotations", required=True, metavar="FILE", help="the JSON with boxes, perhaps keypoints")
+    coco.add_argument("--keypoints", metavar="FILE",
+                      help="a second JSON of the same images, whose keypoints are added: instances_val2017.json with "
+                           "person_keypoints_val2017.json measures boxes of all classes and keypoints at once")
+    coco.add_argument("--images", required=True, metavar="DIR", help="what the JSON's file names are relative to")
+    coco.add_argument("--out", required=True, metavar="DIR", help="where the records and label_map.pbtxt go")
+    coco.add_argument("--split", metavar="NAME", help="name of the records (default: from FILE's, such as val2017)")
+    coco.add_argument("--shards", type=int, metavar="N", help="files (default: one for every 2000 images)")
     shapes = kinds.add_parser("shapes", help="synthetic shapes, made on the spot")
     shapes.add_argument("--out", required=True, metavar="DIR", help="TFDS data folder, with shapes_label_map.pbtxt")
     shapes.add_argument("--train", type=int, default=2000, metavar="N", help="training images (default 2000)")
@@ -27,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    return _voc(args) if args.kind == "voc" else _shapes(args)
+    return {"voc": _voc, "coco": _coco, "shapes": _shapes}[args.kind](args)
 
 
 def _voc(args: argparse.Namespace) -> int:
@@ -35,6 +51,27 @@ def _voc(args: argparse.Namespace) -> int:
 
     print(f"importing {args.split} of {args.root} into {args.out}", flush=True)
     report = import_voc(args.root, args.split, args.out, label_map=args.label_map, shards=args.shards)
+    _print_import(report)
+    return 0
+
+
+def _coco(args: argparse.Namespace) -> int:
+    from tfod_zoo.data.coco_json import import_coco, read_coco
+    from tfod_zoo.evaluation.progress import ImageProgress
+
+    print(f"reading {args.annotations}", flush=True)
+    coco = read_coco(args.annotations, args.keypoints)
+    split = args.split or coco.default_split
+    print(f"importing {len(coco.images)} images from {args.images} into {args.out}, split {split}", flush=True)
+    with ImageProgress("import", len(coco.images)) as progress:
+        report = import_coco(
+            coco, args.images, args.out, split=split, shards=args.shards, on_progress=progress
+        )
+    _print_import(report)
+    return 0
+
+
+def _print_import(report: ImportReport) -> None:
     for line in report.lines():
         print(line)
     for records in report.records.values():
@@ -42,11 +79,11 @@ def _voc(args: argparse.Namespace) -> int:
     print(report.label_map)
     first = next(iter(report.records.values()))
     last = list(report.records.values())[-1]
+    model = "centernet_mobilenetv2fpn_512x512_coco17_kpts" if report.keypoints else _BOX_MODEL
     print(
-        "next: tfod-zoo config centernet_mobilenetv2fpn_512x512_coco17_od "
-        f"--label-map {report.label_map} --train-records '{first}' --eval-records '{last}' --out pipeline.config"
+        f"next: tfod-zoo config {model} --label-map {report.label_map} --train-records '{first}' "
+        f"--eval-records '{last}' --out pipeline.config"
     )
-    return 0
 
 
 def _shapes(args: argparse.Namespace) -> int:
@@ -61,7 +98,7 @@ def _shapes(args: argparse.Namespace) -> int:
     print(validation)
     print(label_map)
     print(
-        "next: tfod-zoo config centernet_mobilenetv2fpn_512x512_coco17_od "
+        f"next: tfod-zoo config {_BOX_MODEL} "
         f"--label-map {label_map} --train-records '{train}' --eval-records '{validation}' --out pipeline.config"
     )
     return 0

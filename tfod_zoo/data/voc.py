@@ -5,71 +5,16 @@ The layout is VOC's own: ROOT/{JPEGImages,Annotations,ImageSets/Main}.
 
 from __future__ import annotations
 
-import io
-import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-import tensorflow as tf
-from PIL import Image, ImageOps, UnidentifiedImageError
-
 from tfod_zoo.config.label_map import LabelMap, LabelMapItem, read_label_map, write_label_map
 from tfod_zoo.data.errors import DataError
-from tfod_zoo.data.record_writer import write_shards
+from tfod_zoo.data.importing import ImportReport, Skip, check_shards, read_image, usable_box, write_split
 from tfod_zoo.data.tf_example import ExampleObject, encode_example
 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-_EXIF_ORIENTATION = 0x0112
-_EXAMPLES_A_SHARD = 2000
-_LISTED = 5  # files named in a report line before "and N more"
-
-
-@dataclass
-class ImportReport:
-    """What an import wrote and what it left out.
-
-    Attributes:
-      images: written, by split.
-      boxes: annotated, by class of the label map; `dropped` says how many of them were not written.
-      dropped: objects left out, by reason.
-      clipped: boxes cut at the image's border.
-      skipped: images left out: file and reason.
-      rotated: files whose EXIF orientation was applied to the pixels.
-      records: glob of the files written, by split.
-      label_map: the label map written.
-    """
-
-    images: dict[str, int] = field(default_factory=dict)
-    boxes: Counter[str] = field(default_factory=Counter)
-    dropped: Counter[str] = field(default_factory=Counter)
-    clipped: int = 0
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    rotated: list[str] = field(default_factory=list)
-    records: dict[str, str] = field(default_factory=dict)
-    label_map: Path = Path()
-
-    def lines(self) -> list[str]:
-        """The report for a person."""
-        total = sum(self.images.values())
-        splits = ", ".join(f"{split} {count}" for split, count in self.images.items())
-        boxes = ", ".join(f"{name} {count}" for name, count in self.boxes.most_common()) or "none"
-        lines = [f"Pascal VOC, {total} images ({splits}), {len(self.boxes)} classes ({boxes})"]
-        lines += [f"{count} boxes {reason} dropped" for reason, count in self.dropped.most_common()]
-        if self.clipped:
-            lines.append(f"{self.clipped} boxes partly outside the image clipped")
-        if self.skipped:
-            lines.append(f"{len(self.skipped)} images skipped: " + _some([f"{f} ({why})" for f, why in self.skipped]))
-        if self.rotated:
-            lines.append(f"{len(self.rotated)} images turned upright by their EXIF orientation: {_some(self.rotated)}")
-        return lines
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def import_voc(
@@ -100,18 +45,11 @@ def import_voc(
     root, out = Path(root), Path(out)
     splits = [name.strip() for name in split.split(",")] if isinstance(split, str) else list(split)
     names = {name: _split_images(root, name) for name in splits}
-    if shards is not None and shards < 1:
-        raise DataError(f"{shards} shards cannot hold a data set; give 1 or more.")
-    report = ImportReport(label_map=out / "label_map.pbtxt")
+    check_shards(shards)
+    report = ImportReport("Pascal VOC", label_map=out / "label_map.pbtxt")
     classes = _classes(root, Path(label_map) if label_map else None, report.label_map)
     for name, images in names.items():
-        count = shards or max(1, math.ceil(len(images) / _EXAMPLES_A_SHARD))
-        before = len(report.skipped)
-        report.records[name] = write_shards(_examples(root, images, classes, report), out, name, count)
-        report.images[name] = len(images) - (len(report.skipped) - before)
-        if not report.images[name]:
-            reasons = _some([reason for _, reason in report.skipped[before:]])
-            raise DataError(f"{root}: no image of split {name} can be used ({reasons}); check the folder.")
+        write_split(_examples(root, images, classes, report), len(images), name, out, shards, report)
     write_label_map(classes, report.label_map)
     return report
 
@@ -155,27 +93,21 @@ def _examples(root: Path, images: list[str], classes: LabelMap, report: ImportRe
     for name in images:
         try:
             yield _example(root, name, classes, report)
-        except _Skip as reason:
+        except Skip as reason:
             report.skipped.append((name, str(reason)))
-
-
-class _Skip(Exception):
-    """Why an image is left out."""
 
 
 def _example(root: Path, name: str, classes: LabelMap, report: ImportReport) -> bytes:
     path = _image_path(root, name)
     annotation = _annotation(root / "Annotations" / f"{name}.xml")
-    try:
-        encoded = path.read_bytes()
-        height, width, encoded, image_format, rotated = _upright(encoded)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _Skip(f"the image cannot be decoded: {error}") from error
-    if rotated:
+    image = read_image(path)
+    if image.rotated:
         report.rotated.append(path.name)
-    objects = [_object(item, height, width, classes, report) for item in annotation.iter("object")]
+    objects = [_object(item, image.height, image.width, classes, report) for item in annotation.iter("object")]
     kept = [item for item in objects if item is not None]
-    return encode_example(encoded, image_format, height, width, kept, filename=path.name, source_id=name)
+    return encode_example(
+        image.encoded, image.format, image.height, image.width, kept, filename=path.name, source_id=name
+    )
 
 
 def _image_path(root: Path, name: str) -> Path:
@@ -184,43 +116,16 @@ def _image_path(root: Path, name: str) -> Path:
             path = root / "JPEGImages" / f"{name}{spelling}"
             if path.exists():
                 return path
-    raise _Skip("no image in JPEGImages")
+    raise Skip("no image in JPEGImages")
 
 
 def _annotation(path: Path) -> ElementTree.Element:
     try:
         return ElementTree.parse(path).getroot()
     except OSError as error:
-        raise _Skip("no annotation") from error
+        raise Skip("no annotation") from error
     except ElementTree.ParseError as error:
-        raise _Skip(f"the annotation is not XML: {error}") from error
-
-
-def _upright(encoded: bytes) -> tuple[int, int, bytes, str, bool]:
-    """Decodes an image file to prove that it can be, and applies its EXIF orientation.
-
-    Returns:
-      height, width, the bytes to store, their format, and whether they were turned.
-    """
-    with Image.open(io.BytesIO(encoded)) as image:
-        image.load()
-        image_format = (image.format or "").lower()
-        if image.getexif().get(_EXIF_ORIENTATION, 1) in (0, 1):
-            try:
-                # PIL reads more than the input pipeline does; what only PIL reads is stored as PNG.
-                tf.io.decode_image(encoded, channels=3, expand_animations=False)
-                return image.height, image.width, encoded, image_format, False
-            except tf.errors.InvalidArgumentError:
-                return image.height, image.width, _png(image), "png", False
-        upright = ImageOps.exif_transpose(image)
-    return upright.height, upright.width, _png(upright), "png", True
-
-
-def _png(image: Image.Image) -> bytes:
-    """Lossless, so that turning an image costs no quality."""
-    stream = io.BytesIO()
-    image.convert("RGB").save(stream, "PNG")
-    return stream.getvalue()
+        raise Skip(f"the annotation is not XML: {error}") from error
 
 
 def _object(
@@ -238,20 +143,12 @@ def _object(
     except ValueError:
         report.dropped["with a coordinate that is not a number"] += 1
         return None
-    if not all(map(math.isfinite, (xmin, ymin, xmax, ymax))):
-        report.dropped["with a coordinate that is not a number"] += 1
-        return None
-    if xmax <= xmin or ymax <= ymin:
-        report.dropped["without area"] += 1
-        return None
     # VOC counts pixels from 1, both ends included; TFOD divides the numbers as they are, and so do we, so that models
     # and records of both can be mixed. The shift is half a pixel to one pixel.
-    clipped = [max(xmin, 0.0), max(ymin, 0.0), min(xmax, float(width)), min(ymax, float(height))]
-    if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
-        report.dropped["outside the image"] += 1
+    box = usable_box((xmin, ymin, xmax, ymax), height, width, report)
+    if box is None:
         return None
-    report.clipped += clipped != [xmin, ymin, xmax, ymax]
-    xmin, ymin, xmax, ymax = clipped
+    xmin, ymin, xmax, ymax = box
     return ExampleObject(
         box=(ymin / height, xmin / width, ymax / height, xmax / width),
         class_text=name,
