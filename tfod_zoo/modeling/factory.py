@@ -8,10 +8,11 @@ from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.modeling.center_net.model import CenterNet
 from tfod_zoo.modeling.checkpoint import newest_checkpoint
 from tfod_zoo.modeling.detection_model import DetectionModel
+from tfod_zoo.modeling.faster_rcnn.model import FasterRCNN
 from tfod_zoo.zoo.registry import get_model, list_models
 from tfod_zoo.zoo.store import checkpoint_prefix, download
 
-_FAMILIES = {"center_net": CenterNet}
+_FAMILIES = ("center_net", "faster_rcnn")
 
 
 def build(pipeline, training: bool = False, deterministic_sampling: bool = False) -> DetectionModel:
@@ -19,19 +20,21 @@ def build(pipeline, training: bool = False, deterministic_sampling: bool = False
 
     Args:
       pipeline: TrainEvalPipelineConfig message (`read_pipeline`, `generate_pipeline`).
-      training: builds the training form; for CenterNet both forms are one.
-      deterministic_sampling: replaces random samplers by the first in index order; CenterNet has none.
+      training: builds the training form: batch norm that follows the batch, and the paths of Faster R-CNN that its
+        config has for training. For CenterNet both forms are one.
+      deterministic_sampling: replaces Faster R-CNN's random samplers by the first in index order; CenterNet has none.
 
     Raises:
       ZooError: the config names a network or a part that does not exist here.
     """
-    del training, deterministic_sampling  # two-stage detectors need them, CenterNet does not
     family = pipeline.model.WhichOneof("model")
     if family not in _FAMILIES:
         raise ZooError(
             f"model.{family or '...'} has no network here; there is {', '.join('model.' + name for name in _FAMILIES)}."
         )
-    return _FAMILIES[family](pipeline)
+    if family == "faster_rcnn":
+        return FasterRCNN(pipeline, training, deterministic_sampling)
+    return CenterNet(pipeline)
 
 
 def load(name_or_folder, weights: str = "zoo", store=None) -> DetectionModel:

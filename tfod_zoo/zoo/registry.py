@@ -38,7 +38,7 @@ _MOBILENET_SAVED_MODEL = (
 _HOURGLASS_NAME = "The archive is named hg104 where the repository's config says hourglass104."
 
 # Families whose networks tfod_zoo.modeling has, with every backbone of the table.
-_NETWORKS = ("center_net",)
+_NETWORKS = ("center_net", "faster_rcnn")
 
 
 class UnknownModelError(UsageError):

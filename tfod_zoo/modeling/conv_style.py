@@ -1,0 +1,126 @@
+"""A config's Hyperparams as layers: how convolutions start, what holds them back, and how they are normalised."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from tfod_zoo.errors import ZooError
+
+_ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "NONE": tf.identity,
+    "RELU": tf.nn.relu,
+    "RELU_6": tf.nn.relu6,
+    "SWISH": tf.nn.silu,
+}
+
+
+def _he_like() -> tf_keras.initializers.Initializer:
+    return tf_keras.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
+
+
+@dataclass(frozen=True)
+class ConvStyle:
+    """What the convolutions of one network have in common. The defaults are TFOD's ResNet bodies (spec, section 3.3).
+
+    Attributes:
+      activation: applied by the network, after normalisation.
+      initializer: makes a kernel initializer, a new one for each layer.
+      l2: kernels add this times the sum of their squares to the loss; 0 for nothing.
+      momentum, epsilon, center, scale: of batch norm.
+      update_statistics: False keeps batch norm on its moving averages in training too; its scale and shift still train.
+    """
+
+    activation: Callable[[tf.Tensor], tf.Tensor] = tf.nn.relu
+    initializer: Callable[[], tf_keras.initializers.Initializer] = _he_like
+    l2: float = 0.0
+    momentum: float = 0.997
+    epsilon: float = 1e-5
+    center: bool = True
+    scale: bool = True
+    update_statistics: bool = True
+
+    def conv(self, filters: int, size: int, *, use_bias: bool = False, **options: Any) -> tf_keras.layers.Conv2D:
+        """A convolution, SAME unless `options` say otherwise, without activation."""
+        return tf_keras.layers.Conv2D(
+            filters,
+            size,
+            use_bias=use_bias,
+            kernel_initializer=self.initializer(),
+            kernel_regularizer=tf_keras.regularizers.L2(self.l2) if self.l2 else None,
+            **{"padding": "same", **options},
+        )
+
+    def norm(self, **options: Any) -> "BatchNorm":
+        """A batch norm of the last axis."""
+        return BatchNorm(
+            self.update_statistics,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            center=self.center,
+            scale=self.scale,
+            **options,
+        )
+
+
+class BatchNorm(tf_keras.layers.BatchNormalization):
+    """Batch norm that can stay on its moving averages in training while its scale and shift train on."""
+
+    def __init__(self, update_statistics: bool, **options: Any):
+        super().__init__(**options)
+        self.update_statistics = update_statistics
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return super().call(inputs, training=bool(training) and self.update_statistics)
+
+
+def conv_style(hyperparams: Any, where: str, *, update_statistics: bool = True) -> ConvStyle:
+    """Reads a Hyperparams message.
+
+    Args:
+      hyperparams: the message. where: its path in the config, for errors.
+      update_statistics: see `ConvStyle`.
+
+    Raises:
+      ZooError: it asks for something that is not supported; it names the field.
+    """
+    norm = hyperparams.batch_norm
+    if hyperparams.WhichOneof("normalizer_oneof") not in (None, "batch_norm"):
+        raise ZooError(f"{where}: only batch_norm is supported as normalisation; use it, or none.")
+    activation = hyperparams.DESCRIPTOR.fields_by_name["activation"].enum_type.values_by_number[hyperparams.activation]
+    return ConvStyle(
+        activation=_ACTIVATIONS[activation.name],
+        initializer=_initializer(hyperparams.initializer, where),
+        l2=_l2(hyperparams.regularizer, where),
+        momentum=norm.decay,
+        epsilon=norm.epsilon,
+        center=norm.center,
+        scale=norm.scale,
+        update_statistics=update_statistics and norm.train,
+    )
+
+
+def _initializer(message: Any, where: str) -> Callable[[], tf_keras.initializers.Initializer]:
+    kind = message.WhichOneof("initializer_oneof") or "truncated_normal_initializer"
+    if kind == "keras_initializer_by_name":
+        raise ZooError(f"{where}.initializer.{kind} is not supported; use truncated_normal_initializer.")
+    options = getattr(message, kind)
+    if kind == "variance_scaling_initializer":
+        mode = options.DESCRIPTOR.fields_by_name["mode"].enum_type.values_by_number[options.mode].name.lower()
+        distribution = "uniform" if options.uniform else "truncated_normal"
+        return lambda: tf_keras.initializers.VarianceScaling(options.factor, mode, distribution)
+    maker = {
+        "truncated_normal_initializer": tf_keras.initializers.TruncatedNormal,
+        "random_normal_initializer": tf_keras.initializers.RandomNormal,
+    }[kind]
+    return lambda: maker(options.mean, options.stddev)
+
+
+def _l2(message: Any, where: str) -> float:
+    kind = message.WhichOneof("regularizer_oneof")
+    if kind == "l1_regularizer":
+        raise ZooError(f"{where}.regularizer.l1_regularizer is not supported; use l2_regularizer.")
+    # TFOD's weight belongs to half the sum of squares, Keras's to the whole sum (spec, trap 17).
+    return message.l2_regularizer.weight / 2 if kind else 0.0
