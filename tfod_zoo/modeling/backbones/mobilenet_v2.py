@@ -1,5 +1,7 @@
 """MobileNetV2 (Sandler et al., arXiv:1801.04381) as TFOD's CenterNet extractors use it (spec: CenterNet, 4.4)."""
 
+import functools
+
 import tf_keras
 
 # Every batch norm of the body: the values that TFOD writes over those of Keras applications.
@@ -11,7 +13,18 @@ KERNEL_STDDEV = 0.09  # truncated normal, all convolutions of the body
 TAPS = ("block_2_add", "block_5_add", "block_9_add", "out_relu")
 
 
-def _tfod_layer(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
+WIDTH_MULTIPLE = 8  # widths are rounded to multiples of it
+LAST_WIDTH = 1280  # of Conv_1 at alpha 1
+
+
+def _last_width(alpha: float) -> int:
+    """Channels of `Conv_1`: TFOD narrows it with alpha too, Keras applications only widens it."""
+    exact = LAST_WIDTH * alpha
+    rounded = max(WIDTH_MULTIPLE, int(exact + WIDTH_MULTIPLE / 2) // WIDTH_MULTIPLE * WIDTH_MULTIPLE)
+    return rounded if rounded >= 0.9 * exact else rounded + WIDTH_MULTIPLE  # never more than a tenth narrower
+
+
+def _tfod_layer(layer: tf_keras.layers.Layer, alpha: float) -> tf_keras.layers.Layer:
     """A copy of a Keras applications layer with TFOD's settings."""
     if isinstance(layer, tf_keras.layers.ZeroPadding2D):
         # The explicit pad before a stride-2 convolution equals SAME for even sizes; SAME saves a copy of the map.
@@ -21,6 +34,8 @@ def _tfod_layer(layer: tf_keras.layers.Layer) -> tf_keras.layers.Layer:
         config.update(padding="same", depthwise_initializer=tf_keras.initializers.TruncatedNormal(stddev=KERNEL_STDDEV))
     elif isinstance(layer, tf_keras.layers.Conv2D):
         config.update(padding="same", kernel_initializer=tf_keras.initializers.TruncatedNormal(stddev=KERNEL_STDDEV))
+        if layer.name == "Conv_1":
+            config.update(filters=_last_width(alpha))
     elif isinstance(layer, tf_keras.layers.BatchNormalization):
         config.update(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON)
     return layer.__class__.from_config(config)
@@ -31,7 +46,7 @@ def mobilenet_v2(height: int, width: int, alpha: float = 1.0) -> tf_keras.Model:
 
     Args:
       height, width: input size in pixels, each a multiple of 32.
-      alpha: width multiplier (TFOD's `depth_multiplier`).
+      alpha: width multiplier (TFOD's `depth_multiplier`), above 0.
 
     Returns:
       A functional model from `[B, height, width, 3]` float32 in [-1, 1] to the four maps of `TAPS` (for alpha 1:
@@ -40,5 +55,5 @@ def mobilenet_v2(height: int, width: int, alpha: float = 1.0) -> tf_keras.Model:
     published = tf_keras.applications.MobileNetV2(
         input_shape=(height, width, 3), alpha=alpha, include_top=False, weights=None
     )
-    body = tf_keras.models.clone_model(published, clone_function=_tfod_layer)
+    body = tf_keras.models.clone_model(published, clone_function=functools.partial(_tfod_layer, alpha=alpha))
     return tf_keras.Model(body.inputs, [body.get_layer(tap).output for tap in TAPS], name="mobilenet_v2")

@@ -17,6 +17,24 @@ def double_nearest(x: tf.Tensor) -> tf.Tensor:
     return tf.reshape(x, [-1, 2 * height, 2 * width, channels])
 
 
+def double_bilinear(x: tf.Tensor) -> tf.Tensor:
+    """Doubles `[B, H, W, C]` by linear interpolation between cell centres, as TensorFlow's half-pixel bilinear resize
+    does; of plain sums, because XLA cannot compile that resize's gradient either."""
+    for axis in (1, 2):
+        size = x.shape[axis]
+        before, after = tf.range(-1, size - 1), tf.range(1, size + 1)
+        near = [tf.gather(x, tf.clip_by_value(cells, 0, size - 1), axis=axis) for cells in (before, after)]
+        doubled = tf.stack([0.75 * x + 0.25 * neighbour for neighbour in near], axis + 1)
+        shape = [x.shape[1], x.shape[2], x.shape[3]]
+        shape[axis - 1] *= 2
+        x = tf.reshape(doubled, [-1, *shape])
+    return x
+
+
+# The values of `upsampling_interpolation`.
+UPSAMPLING = {"nearest": double_nearest, "bilinear": double_bilinear}
+
+
 class TopDownPyramid(tf_keras.layers.Layer):
     """Merges a backbone's four maps from the coarsest to the finest.
 
@@ -27,18 +45,14 @@ class TopDownPyramid(tf_keras.layers.Layer):
       filters: widths of the lateral at each step, coarse to fine, and of the output at the end; e.g. (64, 32, 24, 24)
         for MobileNetV2: laterals 64, 32 and 24 wide, output 24 channels.
       separable: depthwise separable 3x3 convolutions (`use_separable_conv`).
-      interpolation: "nearest" or "bilinear" doubling (`upsampling_interpolation`).
+      interpolation: a key of `UPSAMPLING` (`upsampling_interpolation`).
     """
 
     def __init__(self, filters: Sequence[int], separable: bool = False, interpolation: str = "nearest", **kwargs):
         super().__init__(**kwargs)
         convolution = tf_keras.layers.SeparableConv2D if separable else tf_keras.layers.Conv2D
         self.top = tf_keras.layers.Conv2D(filters[0], 1, name="top")
-        self.upsample = (
-            double_nearest
-            if interpolation == "nearest"
-            else tf_keras.layers.UpSampling2D(2, interpolation=interpolation)
-        )
+        self.upsample = UPSAMPLING[interpolation]
         self.laterals, self.convolutions, self.norms = [], [], []
         for step, (lateral, output) in enumerate(zip(filters[:-1], filters[1:], strict=True)):
             self.laterals.append(tf_keras.layers.Conv2D(lateral, 1, name=f"lateral_{step}"))
