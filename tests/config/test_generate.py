@@ -141,6 +141,29 @@ def test_fine_tuning_keypoints_take_the_label_maps(tmp_path):
     assert check_pipeline(message) == []
 
 
+def test_every_class_with_keypoints_gets_a_task(tmp_path):
+    path = tmp_path / "pets.pbtxt"
+    cat = LabelMapItem(1, "cat", keypoints=((0, "left_ear"), (1, "right_ear")))
+    dog = LabelMapItem(3, "dog", keypoints=((4, "right_paw"), (2, "left_paw"), (3, "nose")))
+    write_label_map(LabelMap((cat, LabelMapItem(2, "bowl"), dog)), path)
+    options = {"label_map": path, "train_records": "a", "eval_records": "b", "fine_tune_checkpoint": ""}
+    message = generate_pipeline("centernet_mobilenetv2fpn_512x512_coco17_kpts", **options)
+    tasks = message.model.center_net.keypoint_estimation_task
+    assert [(task.task_name, task.keypoint_class_name) for task in tasks] == [("cat_pose", "cat"), ("dog_pose", "dog")]
+    assert message.train_input_reader.num_keypoints == message.eval_input_reader[0].num_keypoints == 5
+    flip = message.train_config.data_augmentation_options[0].random_horizontal_flip
+    assert list(flip.keypoint_flip_permutation) == [1, 0, 4, 3, 2]
+    metrics = [block.coco_keypoint_metrics for block in message.eval_config.parameterized_metric]
+    assert [(block.class_label, sorted(block.keypoint_label_to_sigmas)) for block in metrics] == [
+        ("cat", ["left_ear", "right_ear"]),
+        ("dog", ["left_paw", "nose", "right_paw"]),
+    ]
+    assert check_pipeline(message) == []
+    write_label_map(LabelMap((LabelMapItem(1, "cat", keypoints=((1, "ear"),)),)), path)
+    with pytest.raises(UsageError, match="keypoint ids 1; number the keypoints"):
+        generate_pipeline("centernet_mobilenetv2fpn_512x512_coco17_kpts", **options)
+
+
 @pytest.mark.parametrize(
     ("options", "part"),
     [

@@ -54,7 +54,7 @@ COMPILED: dict = {}
 
 
 def run(options, image, groundtruth, seed):
-    key = tuple(one.SerializeToString() for one in options)
+    key = (*(one.SerializeToString() for one in options), *groundtruth)
     if key not in COMPILED:
         specs = {name: tf.TensorSpec([None, *value.shape[1:]], value.dtype) for name, value in groundtruth.items()}
         COMPILED[key] = tf.function(
@@ -62,6 +62,11 @@ def run(options, image, groundtruth, seed):
             input_signature=[tf.TensorSpec([None, None, 3]), specs, tf.TensorSpec([2], tf.int32)],
         )
     return COMPILED[key](image, groundtruth, tf.constant(seed, tf.int32))
+
+
+def tolerance(options):
+    """In pixels. A square crop leaves out the image's last row and column, and another one if its side is odd."""
+    return 1.01 if any(one.HasField("random_square_crop_by_scale") for one in options) else 1e-2
 
 
 def white_box(image):
@@ -81,8 +86,10 @@ def white_box(image):
             option("random_crop_image", random_coef=0.25),
             option("random_absolute_pad_image", max_height_padding=9, max_width_padding=9, pad_color=[0.0] * 3),
         ],
+        [option("random_square_crop_by_scale")],
+        [option("random_square_crop_by_scale", scale_min=1.2, scale_max=1.2, num_scales=1, max_border=16)],
     ],
-    ids=["flip", "crop", "partial crop", "pad", "all"],
+    ids=["flip", "crop", "partial crop", "pad", "all", "square", "square beyond the image"],
 )
 @settings(max_examples=40, deadline=None)
 @given(box=BOXES, seed=SEEDS)
@@ -94,7 +101,7 @@ def test_boxes_follow_the_pixels(options, box, seed):
     if not len(boxes):
         return
     size = np.array([*image.shape[:2]] * 2)
-    np.testing.assert_allclose(boxes[0] * size, white_box(image), atol=1e-2)
+    np.testing.assert_allclose(boxes[0] * size, white_box(image), atol=tolerance(options))
     assert boxes.min() >= 0 and boxes.max() <= 1
 
 
@@ -168,3 +175,81 @@ def test_pad_uses_the_mean_colour_when_none_is_set():
 def test_unsupported_step_is_refused_by_name():
     with pytest.raises(DataError, match=r"data_augmentation_options\[1\] is random_rgb_to_gray"):
         augmentation.augmenter([option("random_horizontal_flip"), option("random_rgb_to_gray")])
+
+
+CORNERS = [1, 0, 3, 2]  # a mirrored box's upper left corner was its upper right one
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [option("random_horizontal_flip", keypoint_flip_permutation=CORNERS)],
+        [option("random_crop_image", random_coef=0.25)],
+        [option("random_absolute_pad_image", max_height_padding=20, max_width_padding=30, pad_color=[0.0] * 3)],
+        [option("random_square_crop_by_scale")],
+        [
+            option("random_horizontal_flip", keypoint_flip_permutation=CORNERS),
+            option("random_crop_image", random_coef=0.25),
+            option("random_square_crop_by_scale", max_border=8),
+        ],
+    ],
+    ids=["flip", "crop", "pad", "square", "all"],
+)
+@settings(max_examples=40, deadline=None)
+@given(box=BOXES, seed=SEEDS)
+def test_keypoints_stay_on_their_corners(options, box, seed):
+    image, groundtruth = painted(box)
+    ymin, xmin, ymax, xmax = tf.unstack(groundtruth["boxes"], axis=-1)
+    corners = [(ymin, xmin), (ymin, xmax), (ymax, xmin), (ymax, xmax)]
+    groundtruth["keypoints"] = tf.stack([tf.stack(corner, -1) for corner in corners], 1)
+    image, moved = run(options, image, groundtruth, seed)
+    points, boxes = moved["keypoints"].numpy(), moved["boxes"].numpy()
+    assert points.shape == (len(boxes), 4, 2)
+    if not len(boxes):
+        return
+    found = white_box(image)
+    expected = np.array([[found[0], found[1]], [found[0], found[3]], [found[2], found[1]], [found[2], found[3]]])
+    labelled = ~np.isnan(points[0]).any(axis=-1)
+    np.testing.assert_array_equal(np.isnan(points[0]).all(axis=-1), ~labelled)  # both coordinates or none
+    # A corner that was cut off is no longer labelled; those that are left are where the pixels are.
+    np.testing.assert_allclose((points[0] * image.shape[:2])[labelled], expected[labelled], atol=tolerance(options))
+    assert labelled.all() or (found[:2] == 0).any() or (found[2:] >= np.array(image.shape[:2]) - 1).any()
+
+
+def test_flip_gives_every_keypoint_to_its_mirror_image():
+    groundtruth = truth([[0.0, 0.0, 0.5, 0.5]])
+    groundtruth["keypoints"] = tf.constant([[[0.1, 0.2], [0.3, 0.4], [float("nan")] * 2]])
+    step = option("random_horizontal_flip", probability=1.0, keypoint_flip_permutation=[0, 2, 1])
+    _, moved = run([step], tf.zeros([HEIGHT, WIDTH, 3]), groundtruth, (1, 2))
+    np.testing.assert_allclose(moved["keypoints"], [[[0.1, 0.8], [np.nan] * 2, [0.3, 0.6]]], atol=1e-6)
+
+
+@pytest.mark.parametrize(("side", "border"), [(60, 16), (100, 32), (128, 64), (200, 64), (256, 128), (480, 128)])
+def test_square_crop_keeps_its_centre_from_the_edge(side, border):
+    """With a scale of 1 and one row of objects, the first visible row tells where the centre was."""
+    step = option("random_square_crop_by_scale", scale_min=1.0, scale_max=1.0, num_scales=1)
+    boxes = [[0.0, 0.0, 1.0, 1.0]]
+    centres = set()
+    for number in range(60):
+        image, kept = run([step], tf.ones([side, side, 3]), truth(boxes), (11, number))
+        assert image.shape == (side, side, 3)
+        ymin, _, ymax, _ = kept["boxes"].numpy()[0] * side
+        # Black above means that the centre lies less than half a side from the top.
+        centres.add(round(side / 2 - ymin if ymin > 0 else side / 2 + side - ymax))
+    assert border - 1 <= min(centres) and max(centres) <= side - border + 1
+    if border < side / 2:
+        assert max(centres) - min(centres) > (side - 2 * border) / 2
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (option("random_horizontal_flip"), r"keypoint_flip_permutation is \[\]; data with 3"),
+        (option("random_horizontal_flip", keypoint_flip_permutation=[0, 1, 1]), "each of 0 to 2 once"),
+        (option("random_square_crop_by_scale", num_scales=0), "num_scales"),
+        (option("random_crop_image", min_area=0.0), "min_area"),
+    ],
+)
+def test_values_that_cannot_be_are_refused_before_training(step, message):
+    with pytest.raises(DataError, match=message):
+        augmentation.augmenter([step], num_keypoints=3)

@@ -9,6 +9,7 @@ from conftest import example, image_bytes
 
 from tfod_zoo.data.errors import DataError, DataProblems
 from tfod_zoo.data.input_pipeline import build_dataset, count_examples
+from tfod_zoo.data.tf_example import ExampleObject, Keypoint, encode_example
 
 
 def names(dataset, batches):
@@ -181,3 +182,45 @@ def test_data_that_are_not_there_are_named(pipeline_of, tmp_path):
     broken.write_bytes((tmp_path / "some-00000-of-00001.tfrecord").read_bytes()[:-3])
     with pytest.raises(DataError, match="broken.tfrecord .*TFRecord"):
         build_dataset(pipeline_of(str(broken)), training=True)
+
+
+def posed(name, visibilities, away=0.0):
+    """A record with a box a row of `visibilities`, and two keypoints in each."""
+    objects = [
+        ExampleObject(
+            (0.25, 0.25, 0.75, 0.75),
+            "cat",
+            1,
+            1.0,
+            keypoints=(Keypoint("left", 0.5, 0.25, left), Keypoint("right", 0.5, 0.75 + away, right)),
+        )
+        for left, right in visibilities
+    ]
+    return encode_example(image_bytes(), "jpeg", 24, 32, objects, filename=f"{name}.jpg", source_id=name)
+
+
+def test_keypoints_reach_the_network_where_they_are_labelled(pipeline_of):
+    pipeline = pipeline_of([posed("a", [(2, 1), (0, 2)]), example("b"), posed("c", [(2, 2)], away=0.5)])
+    pipeline.train_input_reader.num_keypoints = pipeline.eval_input_reader[0].num_keypoints = 2
+    problems = DataProblems()
+    ((_, truth),) = build_dataset(pipeline, training=False, batch_size=4, problems=problems)
+    left, right, none = [0.5 * 0.75, 0.25], [0.5 * 0.75, 0.75], [np.nan, np.nan]  # 24 of 32 rows are image
+    assert truth["keypoints"].shape == (3, 10, 2, 2)
+    np.testing.assert_allclose(truth["keypoints"][0, :3], [[left, right], [none, right], [none, none]])
+    np.testing.assert_allclose(truth["keypoints"][1, 0], [none, none])  # this record has no keypoints at all
+    np.testing.assert_allclose(truth["keypoints"][2, 0], [left, none])
+    assert problems.counts == {"keypoints outside the image": 1}
+    flip = pipeline.train_config.data_augmentation_options.add().random_horizontal_flip
+    flip.probability = 1.0
+    flip.keypoint_flip_permutation.extend([1, 0])
+    for _, truth in build_dataset(pipeline, training=True).take(3):
+        points = truth["keypoints"].numpy()[truth["weights"].numpy() > 0]
+        for row in points:  # what was left is right, and mirrored it is where the left one was
+            np.testing.assert_allclose(row[~np.isnan(row[:, 0]), 1], np.array([0.25, 0.75])[~np.isnan(row[:, 0])])
+
+
+def test_another_number_of_keypoints_is_refused(pipeline_of):
+    pipeline = pipeline_of([example("a"), posed("b", [(2, 2)])])
+    pipeline.eval_input_reader[0].num_keypoints = 17
+    with pytest.raises(DataError, match="2 keypoints an object, but num_keypoints of the input reader is 17"):
+        build_dataset(pipeline, training=False)

@@ -6,7 +6,7 @@ import pytest
 from tfod_zoo.config.label_map import read_label_map
 from tfod_zoo.data.errors import DataError
 from tfod_zoo.data.input_pipeline import build_dataset, count_examples
-from tfod_zoo.data.shapes import CLASSES, draw_example, prepare_shapes
+from tfod_zoo.data.shapes import CLASSES, KEYPOINTS, draw_example, prepare_shapes
 from tfod_zoo.data.source import parse_tfds_path
 
 
@@ -51,6 +51,50 @@ def test_through_tfds_into_batches(tmp_path, pipeline_of):
     assert [features["source_id"].numpy().tolist() for features, _ in rest] == whole[4:]
     again = prepare_shapes(tmp_path, train=12, validation=5, image_size=64, seed=3)
     assert again == (train, validation, label_map)
+
+
+def test_keypoints_belong_to_their_class(tmp_path, pipeline_of):
+    train, validation, label_map = prepare_shapes(
+        tmp_path, train=1, validation=12, image_size=64, keypoint_classes=("triangle", "star")
+    )
+    items = {item.name: item.keypoints for item in read_label_map(label_map).items}
+    assert items["triangle"] == tuple(enumerate(KEYPOINTS)) and items["star"] == tuple(enumerate(KEYPOINTS, 5))
+    assert items["circle"] == ()
+    pipeline = pipeline_of(validation, num_classes=5, label_map=label_map)
+    reader = pipeline.eval_input_reader[0]
+    reader.num_keypoints = 10
+    places, seen = {2: slice(0, 5), 3: slice(5, 10)}, set()
+    for features, truth in build_dataset(pipeline, training=False, batch_size=1):
+        _, shapes = draw_example(64, 64, f"0/{features['source_id'].numpy()[0].decode()}")
+        size = features["original_shape"].numpy()[0] / features["true_image_shape"].numpy()[0, :2] * 32
+        assert truth["keypoints"].shape == (1, 10, 10, 2)
+        assert np.isnan(truth["keypoints"][0, len(shapes) :]).all()
+        for shape, points in zip(shapes, truth["keypoints"].numpy()[0], strict=False):
+            expected = np.full((10, 2), np.nan)
+            if shape.label in places:
+                expected[places[shape.label]] = shape.keypoints
+                seen.add(shape.label)
+            np.testing.assert_allclose(points * size, expected, atol=1e-3)
+    assert seen == {2, 3}
+    reader.num_keypoints = 7
+    with pytest.raises(DataError, match="make them agree"):
+        build_dataset(pipeline, training=False)
+    with pytest.raises(DataError, match="'cube' is no shape"):
+        prepare_shapes(tmp_path, train=1, validation=1, keypoint_classes=("cube",))
+
+
+@pytest.mark.parametrize("number", range(40))
+def test_keypoints_lie_on_the_shape(number):
+    """Ends of axes lie on the outline (a square's are the middles of its sides), the centre inside."""
+    _, shapes = draw_example(200, 200, f"9/{number}")
+    for shape in shapes[-1:]:  # the last one hides the others, nothing hides it
+        ymin, xmin, ymax, xmax = shape.box
+        top, right, bottom, left, centre = shape.keypoints
+        # A star's tips are thinner than a pixel.
+        assert (shape.keypoints >= [ymin - 2, xmin - 2]).all() and (shape.keypoints <= [ymax + 2, xmax + 2]).all()
+        assert top[0] < centre[0] < bottom[0] and left[1] < centre[1] < right[1]
+        if CLASSES[shape.label] in ("circle", "cross"):
+            np.testing.assert_allclose((top + bottom) / 2, centre, atol=1e-6)
 
 
 def test_names_that_cannot_be(tmp_path, pipeline_of):

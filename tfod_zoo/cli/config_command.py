@@ -12,6 +12,7 @@ from tfod_zoo.config.generate import HARDWARE, PLACEHOLDER, described, generate_
 from tfod_zoo.config.label_map import read_label_map
 from tfod_zoo.config.pipeline import apply_override, merge_text, read_pipeline, write_text
 from tfod_zoo.errors import UsageError
+from tfod_zoo.zoo.registry import get_model
 from tfod_zoo.zoo.store import is_downloaded
 
 HELP = "write a model's pipeline.config, or check one (config check FILE)"
@@ -103,6 +104,10 @@ def run(args: argparse.Namespace) -> int:
     if args.label_map:
         classes = ", ".join(item.title for item in read_label_map(args.label_map).items)
         print(f"classes: {classes}")
+        if "keypoints" in get_model(args.name).outputs:
+            tasks = message.model.center_net.keypoint_estimation_task
+            posed = ", ".join(task.keypoint_class_name for task in tasks)
+            print(f"keypoints of: {posed}" if posed else "keypoints: none in the label map, so it learns boxes alone")
     print(f"next: {_next_step(message, args)}")
     return 0
 

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("absl").setLevel(logging.ERROR)
     from tfod_zoo.training.progress import ProgressDisplay, spoken_duration
-    from tfod_zoo.training.run import CHECKPOINT_EVERY, MAP, default_strategy, train
+    from tfod_zoo.training.run import CHECKPOINT_EVERY, default_strategy, main_figures, train
 
     strategy = default_strategy()
     with ProgressDisplay() as display:
@@ -71,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
         if result.steps_per_second:
             per_step = 1.0 / result.steps_per_second
             display.say(f"{per_step:.2f} s a step; 1000 steps take {spoken_duration(1000 * per_step)} here")
-        if MAP in result.metrics:
-            display.say(f"AP {result.metrics[MAP]:.3f} on the eval reader")
+        if result.metrics:
+            display.say(f"{main_figures(result.metrics)} on the eval reader")
         display.say(f"curves: tensorboard --logdir {args.model_dir}")
         display.say(f"next: tfod-zoo eval --model-dir {args.model_dir}")
     return 0

@@ -101,29 +101,29 @@ def generate_pipeline(
     run = _scaled(
         RECIPES[name], hardware, batch_size, num_steps, learning_rate, classes is not None, fine_tune_checkpoint == ""
     )
-    person = _keypoint_class(model, classes)
+    posed = _keypoint_classes(model, classes, label_map)
 
     message = schema.message_class("TrainEvalPipelineConfig")()
     merge_text(message, _model_text(model, classes.max_id if classes else model.num_classes))
     if image_size is not None:
         _resize(message, image_size)
     labels = str(label_map) if classes else f"{PLACEHOLDER}/label_map.txt"
-    if person:
-        merge_text(message, _keypoint_task_text(model, person))
+    for item in posed:
+        merge_text(message, _keypoint_task_text(model, item))
         message.model.center_net.keypoint_label_map_path = labels if classes else PLACEHOLDER
-    merge_text(message, _train_text(run, person))
+    merge_text(message, _train_text(run, posed))
     _set_checkpoint(message, model, run, fine_tune_checkpoint, fine_tune_type, fine_tuning=classes is not None)
     # bfloat16 needs a TPU; the published recipes of the gpu-8 models are without it.
     if run.recipe.bfloat16 and (hardware or "tpu").startswith("tpu"):
         message.train_config.use_bfloat16 = True
-    merge_text(message, _eval_text(person))
+    merge_text(message, _eval_text(posed))
     _set_reader(message.train_input_reader, labels, train_records, f"{PLACEHOLDER}/train2017-?????-of-00256.tfrecord")
     reader = message.eval_input_reader.add(shuffle=False, num_epochs=1)
     _set_reader(reader, labels, eval_records, f"{PLACEHOLDER}/val2017-?????-of-00032.tfrecord")
     if classes:
         reader.drop_remainder = False
-    if person:
-        message.train_input_reader.num_keypoints = reader.num_keypoints = len(person.keypoints)
+    if posed:
+        message.train_input_reader.num_keypoints = reader.num_keypoints = sum(len(item.keypoints) for item in posed)
     return message
 
 
@@ -237,19 +237,37 @@ def _scaled_rate(rate: float, factor: float) -> float:
     return rate if factor == 1 else float(f"{rate * factor:.3g}")
 
 
-def _keypoint_class(model: ZooModel, classes: LabelMap | None) -> LabelMapItem | None:
-    """The class with keypoints: COCO's person, or the label map's first with any; None for a box detector."""
+def _keypoint_classes(
+    model: ZooModel, classes: LabelMap | None, path: str | os.PathLike | None
+) -> tuple[LabelMapItem, ...]:
+    """The classes with keypoints: COCO's person, or those of the label map that have any; none for a box detector,
+    which a keypoint model becomes where the map has no keypoints.
+
+    Raises:
+      UsageError: keypoint ids that leave gaps.
+    """
     if "keypoints" not in model.outputs:
-        return None
+        return ()
     if classes is None:
         points = tuple((index, label) for index, (label, _, _) in enumerate(PERSON_KEYPOINTS))
-        return LabelMapItem(1, "/m/01g317", "person", points)
-    return next((item for item in classes.items if item.keypoints), None)
+        return (LabelMapItem(1, "/m/01g317", "person", points),)
+    posed = tuple(item for item in classes.items if item.keypoints)
+    ids = sorted(id for item in posed for id, _ in item.keypoints)
+    if ids != list(range(len(ids))):
+        raise UsageError(
+            f"{path} has the keypoint ids {', '.join(map(str, ids))}; number the keypoints of all classes together from "
+            f"0 to {len(ids) - 1}, each once: they are places in a list."
+        )
+    return posed
 
 
-def _flip_permutation(keypoints: tuple[tuple[int, str], ...]) -> list[int]:
-    """For each keypoint the id of its mirror image: left_X and right_X change places, the rest stay."""
-    index = {label: id for id, label in keypoints}
+def _is_person(item: LabelMapItem) -> bool:
+    """Whether a class has the keypoints of a COCO person."""
+    return [label for _, label in sorted(item.keypoints)] == [label for label, _, _ in PERSON_KEYPOINTS]
+
+
+def _flip_permutation(posed: Sequence[LabelMapItem]) -> list[int]:
+    """For each keypoint the id of its mirror image: left_X and right_X of a class change places, the rest stay."""
 
     def mirror(label: str) -> str:
         for side, other in (("left", "right"), ("right", "left")):
@@ -257,7 +275,11 @@ def _flip_permutation(keypoints: tuple[tuple[int, str], ...]) -> list[int]:
                 return other + label.removeprefix(side)
         return label
 
-    return [index.get(mirror(label), id) for id, label in sorted(keypoints)]
+    images = {}
+    for item in posed:
+        index = {label: id for id, label in item.keypoints}
+        images |= {id: index.get(mirror(label), id) for id, label in item.keypoints}
+    return [images[id] for id in sorted(images)]
 
 
 def _model_text(model: ZooModel, num_classes: int) -> str:
@@ -306,26 +328,26 @@ model {{
 }}"""
 
 
-def _keypoint_task_text(model: ZooModel, person: LabelMapItem) -> str:
+def _keypoint_task_text(model: ZooModel, item: LabelMapItem) -> str:
     known = {label: std for label, std, _ in PERSON_KEYPOINTS}
     if model.backbone.startswith("mobilenet"):
         known["nose"] = 0.23  # as its archive's config has it, where all others have 0.26
     stds = "".join(
         f'keypoint_label_to_std {{ key: "{label}" value: {known[label]} }}\n'
-        for _, label in sorted(person.keypoints)
+        for _, label in sorted(item.keypoints)
         if label in known
     )
     return f"""
 model {{
   center_net {{
     keypoint_estimation_task {{
-      task_name: "human_pose"
+      task_name: "{"human" if _is_person(item) else item.title}_pose"
       task_loss_weight: 1.0
       loss {{
         localization_loss {{ l1_localization_loss {{}} }}
         classification_loss {{ penalty_reduced_logistic_focal_loss {{ alpha: 2.0 beta: 4.0 }} }}
       }}
-      keypoint_class_name: "{person.name or person.display_name}"
+      keypoint_class_name: "{item.name or item.display_name}"
       {stds}
       keypoint_regression_loss_weight: 0.1
       keypoint_heatmap_loss_weight: 1.0
@@ -442,12 +464,12 @@ def _resize(message: Any, side: int) -> None:
         resizer.keep_aspect_ratio_resizer.min_dimension = resizer.keep_aspect_ratio_resizer.max_dimension = side
 
 
-def _train_text(run: _Run, person: LabelMapItem | None) -> str:
+def _train_text(run: _Run, posed: Sequence[LabelMapItem]) -> str:
     recipe = run.recipe
     steps = "\n".join(f"data_augmentation_options {{ {step} }}" for step in recipe.augmentation)
-    if person:
+    if posed:
         # A mirrored left eye is a right eye.
-        permutation = ", ".join(map(str, _flip_permutation(person.keypoints)))
+        permutation = ", ".join(map(str, _flip_permutation(posed)))
         steps = steps.replace(
             "random_horizontal_flip {}", f"random_horizontal_flip {{ keypoint_flip_permutation: [{permutation}] }}"
         )
@@ -510,34 +532,26 @@ def _zoo_checkpoint(model: ZooModel) -> str:
     return str(model_folder(model.name) / model.checkpoint_prefix)
 
 
-def _eval_text(person: LabelMapItem | None) -> str:
+def _eval_text(posed: Sequence[LabelMapItem]) -> str:
     text = """
 eval_config {
   metrics_set: "coco_detection_metrics"
   use_moving_averages: false
   batch_size: 1
-}"""
-    if not person:
-        return text
+"""
+    if posed:
+        text += "num_visualizations: 10 max_num_boxes_to_visualize: 20 min_score_threshold: 0.2\n"
     known = {label: sigma for label, _, sigma in PERSON_KEYPOINTS}
-    labels = [label for _, label in sorted(person.keypoints)]
-    # 0.05 is what TFOD takes for keypoints without a sigma of their own (spec: pipeline and training, 8.5).
-    sigmas = "".join(
-        f'keypoint_label_to_sigmas {{ key: "{label}" value: {known.get(label, 0.05)} }}\n' for label in labels
-    )
-    is_person = labels == [label for label, _, _ in PERSON_KEYPOINTS]
-    edges = "".join(f"keypoint_edge {{ start: {start} end: {end} }}\n" for start, end in PERSON_EDGES if is_person)
-    return (
-        text
-        + f"""
-eval_config {{
-  num_visualizations: 10
-  max_num_boxes_to_visualize: 20
-  min_score_threshold: 0.2
-  parameterized_metric {{ coco_keypoint_metrics {{ class_label: "{person.title}" {sigmas} }} }}
-  {edges}
-}}"""
-    )
+    for item in posed:
+        # 0.05 is what TFOD takes for keypoints without a sigma of their own (spec: pipeline and training, 8.5).
+        sigmas = "".join(
+            f'keypoint_label_to_sigmas {{ key: "{label}" value: {known.get(label, 0.05)} }}\n'
+            for _, label in sorted(item.keypoints)
+        )
+        text += f'parameterized_metric {{ coco_keypoint_metrics {{ class_label: "{item.title}" {sigmas} }} }}\n'
+    if len(posed) == 1 and _is_person(posed[0]):
+        text += "".join(f"keypoint_edge {{ start: {start} end: {end} }}\n" for start, end in PERSON_EDGES)
+    return text + "}"
 
 
 def _set_reader(reader: Any, labels: str, records, placeholder: str) -> None:

@@ -2,17 +2,19 @@
 
 A step is a pure function `(image, groundtruth, options, seed) -> (image, groundtruth)`:
   image: `[h, w, 3]` RGB in 0..255, uint8 or float32 (geometric steps keep the type, the others return float32);
-  groundtruth: dict of `[N, ...]` tensors, `boxes` normalised yxyx; a step that removes an object removes its whole row
-    (TFOD leaves some fields behind);
+  groundtruth: dict of `[N, ...]` tensors, `boxes` normalised yxyx, perhaps `keypoints` `[N, K, 2]` normalised (y, x),
+    NaN where not labelled; a step that removes an object removes its whole row (TFOD leaves some fields behind);
   options: the step's own message, with TFOD's field names;
   seed: int32 `[2]`; the same seed gives the same result.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfod_zoo.data.errors import DataError
@@ -30,16 +32,20 @@ def _uniform(seed: tf.Tensor, stream: int, low: Any = 0.0, high: Any = 1.0, dtyp
 
 
 def random_horizontal_flip(image: tf.Tensor, groundtruth: Tensors, options: Any, seed: tf.Tensor):
-    """Mirrors image and boxes with `probability`."""
+    """Mirrors image, boxes and keypoints with `probability`; keypoint k becomes `keypoint_flip_permutation[k]`'s mirror
+    image."""
     flip = _uniform(seed, 0) < options.probability
 
-    def mirrored() -> tf.Tensor:
+    def mirrored() -> Tensors:
         ymin, xmin, ymax, xmax = tf.unstack(groundtruth["boxes"], axis=-1)
-        return tf.stack([ymin, 1.0 - xmax, ymax, 1.0 - xmin], axis=-1)
+        truth = {**groundtruth, "boxes": tf.stack([ymin, 1.0 - xmax, ymax, 1.0 - xmin], axis=-1)}
+        if "keypoints" in groundtruth:
+            points = groundtruth["keypoints"] * [1.0, -1.0] + [0.0, 1.0]
+            truth["keypoints"] = tf.gather(points, list(options.keypoint_flip_permutation), axis=1)
+        return truth
 
     image = tf.cond(flip, lambda: tf.reverse(image, [1]), lambda: image)  # 20 times as fast as [:, ::-1]
-    boxes = tf.cond(flip, mirrored, lambda: groundtruth["boxes"])
-    return image, {**groundtruth, "boxes": boxes}
+    return image, tf.cond(flip, mirrored, lambda: dict(groundtruth))
 
 
 def random_crop_image(image: tf.Tensor, groundtruth: Tensors, options: Any, seed: tf.Tensor):
@@ -82,7 +88,39 @@ def _inside_window(groundtruth: Tensors, window: tf.Tensor, overlap: float, clip
     origin, extent = tf.tile(window[:2], [2]), tf.tile(window[2:] - window[:2], [2])
     moved = (kept["boxes"] - origin) / extent
     kept["boxes"] = tf.clip_by_value(moved, 0.0, 1.0) if clip else moved
+    if "keypoints" in kept:
+        points = (kept["keypoints"] - window[:2]) / (window[2:] - window[:2])
+        away = tf.reduce_any((points < 0.0) | (points > 1.0), axis=-1, keepdims=True)
+        kept["keypoints"] = tf.where(away, float("nan"), points) if clip else points
     return kept
+
+
+def random_square_crop_by_scale(image: tf.Tensor, groundtruth: Tensors, options: Any, seed: tf.Tensor):
+    """Cuts out a square of a random scale of the longer side around a random centre, black where it leaves the image.
+
+    The scale is one of `num_scales` from `scale_min` to `scale_max`; the centre keeps a distance from the image's edge
+    of `max_border` pixels, halved until it is less than half of the side.
+    """
+    shape = tf.shape(image)[:2]
+    scales = np.linspace(options.scale_min, options.scale_max, options.num_scales).astype(np.float32)
+    scale = tf.gather(scales, _uniform(seed, 0, 0, len(scales), tf.int32))
+    side = tf.cast(scale * tf.cast(tf.reduce_max(shape), tf.float32), tf.int32)
+    half = side // 2
+    doublings = tf.math.log(2.0 * options.max_border / tf.cast(shape, tf.float32)) / math.log(2.0)
+    halvings = tf.math.ceil(doublings - 1e-5)  # whole numbers come out of the logarithms a little off
+    border = options.max_border // tf.cast(tf.clip_by_value(2.0**halvings, 1.0, max(options.max_border, 1)), tf.int32)
+    draws = tf.random.stateless_uniform([2], tf.random.fold_in(seed, 1))
+    # The draw may round up to the end of its range.
+    centre = tf.minimum(border + tf.cast(draws * tf.cast(shape - 2 * border + 1, tf.float32), tf.int32), shape - border)
+    start = tf.maximum(centre - half, 0)
+    end = tf.minimum(centre + half, shape - 1)  # the last row and column are never taken: so the recipe was trained
+    offset = tf.maximum(half - centre, 0)
+    cut = image[start[0] : end[0], start[1] : end[1]]
+    rest = side - offset - (end - start)
+    square = tf.pad(cut, [[offset[0], rest[0]], [offset[1], rest[1]], [0, 0]])
+    corners = tf.concat([centre - half, centre - half + side], axis=0)
+    window = tf.cast(corners, tf.float32) / tf.cast(tf.tile(shape, [2]), tf.float32)
+    return tf.ensure_shape(square, [None, None, 3]), _inside_window(groundtruth, window, overlap=0.0, clip=True)
 
 
 def random_absolute_pad_image(image: tf.Tensor, groundtruth: Tensors, options: Any, seed: tf.Tensor):
@@ -109,8 +147,10 @@ def random_absolute_pad_image(image: tf.Tensor, groundtruth: Tensors, options: A
     old = tf.cast(tf.stack([height, width] * 2), tf.float32)
     new = tf.cast(tf.stack([height + extra_y, width + extra_x] * 2), tf.float32)
     offset = tf.cast(tf.stack([top, left] * 2), tf.float32)
-    boxes = (groundtruth["boxes"] * old + offset) / new
-    return tf.ensure_shape(pixels, [None, None, 3]), {**groundtruth, "boxes": boxes}
+    truth = {**groundtruth, "boxes": (groundtruth["boxes"] * old + offset) / new}
+    if "keypoints" in groundtruth:
+        truth["keypoints"] = (groundtruth["keypoints"] * old[:2] + offset[:2]) / new[:2]
+    return tf.ensure_shape(pixels, [None, None, 3]), truth
 
 
 # The colour steps work on 0..255 directly: hue and saturation do not depend on the scale and stay within it, so that
@@ -177,6 +217,7 @@ STEPS: dict[str, Step] = {
     for step in (
         random_horizontal_flip,
         random_crop_image,
+        random_square_crop_by_scale,
         random_absolute_pad_image,
         random_adjust_hue,
         random_adjust_saturation,
@@ -187,17 +228,21 @@ STEPS: dict[str, Step] = {
 }
 
 
-def augmenter(options: Sequence[Any]) -> Callable[[tf.Tensor, Tensors, tf.Tensor], tuple[tf.Tensor, Tensors]]:
+def augmenter(
+    options: Sequence[Any], num_keypoints: int = 0
+) -> Callable[[tf.Tensor, Tensors, tf.Tensor], tuple[tf.Tensor, Tensors]]:
     """The chain of `train_config.data_augmentation_options`, in their order.
 
     Args:
       options: PreprocessingStep messages.
+      num_keypoints: of an object, if the ground truth has any.
 
     Returns:
       `(image, groundtruth, seed) -> (image, groundtruth)` as the module describes.
 
     Raises:
-      DataError: a step that is not supported, by its name; skipping it would train another recipe than the config's.
+      DataError: a step that is not supported, by its name (skipping it would train another recipe than the config's),
+        or has values that cannot be.
     """
     chain: list[tuple[Step, Any]] = []
     for index, option in enumerate(options):
@@ -208,9 +253,7 @@ def augmenter(options: Sequence[Any]) -> Callable[[tf.Tensor, Tensors, tf.Tensor
                 f"remove it, or use {', '.join(STEPS)}."
             )
         chain.append((STEPS[name], getattr(option, name)))
-    for step, message in chain:
-        if step is random_crop_image and not 0 < message.min_area <= message.max_area <= 1:
-            raise DataError("random_crop_image: min_area and max_area need 0 < min_area <= max_area <= 1.")
+        _check_step(chain[-1], num_keypoints)
 
     def augment(image: tf.Tensor, groundtruth: Tensors, seed: tf.Tensor) -> tuple[tf.Tensor, Tensors]:
         for index, (step, message) in enumerate(chain):
@@ -218,3 +261,20 @@ def augmenter(options: Sequence[Any]) -> Callable[[tf.Tensor, Tensors, tf.Tensor
         return image, groundtruth
 
     return augment
+
+
+def _check_step(chosen: tuple[Step, Any], num_keypoints: int) -> None:
+    step, message = chosen
+    if step is random_crop_image and not 0 < message.min_area <= message.max_area <= 1:
+        raise DataError("random_crop_image: min_area and max_area need 0 < min_area <= max_area <= 1.")
+    if step is random_square_crop_by_scale and not (
+        message.num_scales >= 1 and 0 < message.scale_min <= message.scale_max and message.max_border >= 0
+    ):
+        raise DataError("random_square_crop_by_scale: it needs num_scales of 1 or more and 0 < scale_min <= scale_max.")
+    if step is random_horizontal_flip and num_keypoints:
+        permutation = list(message.keypoint_flip_permutation)
+        if sorted(permutation) != list(range(num_keypoints)):
+            raise DataError(
+                f"random_horizontal_flip.keypoint_flip_permutation is {permutation}; data with {num_keypoints} "
+                f"keypoints need each of 0 to {num_keypoints - 1} once: for keypoint k its mirror image's id."
+            )

@@ -19,10 +19,14 @@ PROBLEMS = (
     "boxes partly outside the image",
     "objects of a class that is not in the label map",
     "objects beyond max_number_of_boxes",
+    "keypoints outside the image",
     "records that could not be read",
 )
-(NOT_A_NUMBER, NO_AREA, OUTSIDE, PARTLY_OUTSIDE, UNKNOWN_CLASS, TOO_MANY, UNREADABLE) = range(len(PROBLEMS))
-_TREATMENT = {PARTLY_OUTSIDE: "clipped", UNREADABLE: "skipped"}  # all others are dropped
+(NOT_A_NUMBER, NO_AREA, OUTSIDE, PARTLY_OUTSIDE, UNKNOWN_CLASS, TOO_MANY, KEYPOINT_OUTSIDE, UNREADABLE) = range(
+    len(PROBLEMS)
+)
+# All others are dropped.
+_TREATMENT = {PARTLY_OUTSIDE: "clipped", KEYPOINT_OUTSIDE: "taken as not labelled", UNREADABLE: "skipped"}
 
 
 class DataError(ZooError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfod_zoo.data.errors import (
+    KEYPOINT_OUTSIDE,
     NO_AREA,
     NOT_A_NUMBER,
     OUTSIDE,
@@ -20,10 +21,11 @@ _EDGE_TOLERANCE = 1e-5
 
 
 def check_groundtruth(groundtruth: Tensors, num_classes: int, max_boxes: int) -> tuple[Tensors, tf.Tensor]:
-    """Drops the objects that cannot be used, and clips boxes that reach beyond the image.
+    """Drops the objects that cannot be used, clips boxes and forgets keypoints that lie beyond the image.
 
     Args:
-      groundtruth: `[N, ...]` tensors; boxes normalised yxyx, classes int64 label-map ids (1-based).
+      groundtruth: `[N, ...]` tensors; boxes normalised yxyx, classes int64 label-map ids (1-based), perhaps keypoints
+        `[N, K, 2]`.
       num_classes: ids beyond it are unknown classes.
       max_boxes: more objects than this are dropped from the end, as TFOD does.
 
@@ -51,21 +53,32 @@ def check_groundtruth(groundtruth: Tensors, num_classes: int, max_boxes: int) ->
     counts = {kind: tf.math.count_nonzero(mask) for kind, mask in kinds.items()}
     counts[TOO_MANY] = tf.maximum(tf.math.count_nonzero(usable) - max_boxes, 0)
     kept = {**groundtruth, "boxes": clipped, "classes": tf.cast(classes - 1, tf.int32)}
+    if "keypoints" in groundtruth:
+        points = groundtruth["keypoints"]
+        away = tf.reduce_any((points < -_EDGE_TOLERANCE) | (points > 1.0 + _EDGE_TOLERANCE), axis=-1)
+        counts[KEYPOINT_OUTSIDE] = tf.math.count_nonzero(away & usable[:, None])
+        kept["keypoints"] = tf.where(away[..., None], float("nan"), points)
     kept = {key: tf.boolean_mask(value, usable)[:max_boxes] for key, value in kept.items()}
     return kept, tf.stack([counts.get(kind, zero) for kind in range(len(PROBLEMS))])
 
 
-def reframe_to_canvas(boxes: tf.Tensor, true_shape: tf.Tensor, canvas: tuple[int, int]) -> tf.Tensor:
-    """Boxes `[N, 4]` normalised to the resized image -> normalised to the padded canvas (height, width)."""
-    true_hw = tf.cast(true_shape[:2], tf.float32)
-    return boxes * tf.tile(true_hw / tf.constant(canvas, tf.float32), [2])
+def reframe_to_canvas(groundtruth: Tensors, true_shape: tf.Tensor, canvas: tuple[int, int]) -> Tensors:
+    """Boxes `[N, 4]`, and keypoints `[N, K, 2]` where there are any, normalised to the resized image -> normalised to
+    the padded canvas (height, width)."""
+    ratio = tf.cast(true_shape[:2], tf.float32) / tf.constant(canvas, tf.float32)
+    moved = {"boxes": groundtruth["boxes"] * tf.tile(ratio, [2])}
+    if "keypoints" in groundtruth:
+        moved["keypoints"] = groundtruth["keypoints"] * ratio
+    return {**groundtruth, **moved}
 
 
 def pad_groundtruth(groundtruth: Tensors, max_boxes: int) -> Tensors:
-    """Pads every `[N, ...]` tensor with zeros to `[max_boxes, ...]`, and adds `num_boxes` (int32 scalar)."""
+    """Pads every `[N, ...]` tensor to `[max_boxes, ...]`, keypoints with NaN (not labelled), all else with zeros; adds
+    `num_boxes` (int32 scalar)."""
     count = tf.shape(groundtruth["boxes"])[0]
     padded = {}
     for key, value in groundtruth.items():
-        full = tf.pad(value, [[0, max_boxes - count], *[[0, 0]] * (value.shape.rank - 1)])
-        padded[key] = tf.ensure_shape(full, [max_boxes, *value.shape[1:]])
+        filling = float("nan") if key == "keypoints" else tf.zeros([], value.dtype)
+        paddings = [[0, max_boxes - count], *[[0, 0]] * (value.shape.rank - 1)]
+        padded[key] = tf.ensure_shape(tf.pad(value, paddings, constant_values=filling), [max_boxes, *value.shape[1:]])
     return {**padded, "num_boxes": count}

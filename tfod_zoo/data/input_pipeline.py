@@ -60,7 +60,9 @@ def build_dataset(
         padding; original_shape `[B, 2]` int32; source_id `[B]` string.
       groundtruth: boxes `[B, M, 4]` float32 yxyx normalised to the padded image; classes `[B, M]` int32 0-based;
         weights `[B, M]` float32; is_crowd `[B, M]` bool; area `[B, M]` float32 in original px^2 (0 = unknown);
-        num_boxes `[B]` int32. M is the reader's max_number_of_boxes; rows beyond num_boxes are zero.
+        num_boxes `[B]` int32; where the reader's num_keypoints K is above 0, keypoints `[B, M, K, 2]` float32 (y, x)
+        normalised to the padded image, NaN where not labelled. M is the reader's max_number_of_boxes; rows beyond
+        num_boxes are zero, their keypoints NaN.
 
     Raises:
       DataError: no data, or an option that is not supported.
@@ -74,7 +76,7 @@ def build_dataset(
     examples = examples.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     if training:
         lead_in = _lead_in(setup, skip_examples, input_context)
-        nothing = {**_empty_example(), "classes": tf.zeros([0], tf.int32)}  # 0-based by then
+        nothing = {**_empty_example(setup.num_keypoints), "classes": tf.zeros([0], tf.int32)}  # 0-based by then
         examples = examples.scan(nothing, _fill_holes).skip(lead_in)
     else:
         examples = examples.filter(lambda position, example: example["readable"])
@@ -105,6 +107,7 @@ class _Setup:
     shuffle_buffer: int
     default_batch_size: int
     max_boxes: int
+    num_keypoints: int
     num_classes: int
     resizer: Any
     augment: Any
@@ -112,6 +115,11 @@ class _Setup:
     @property
     def epoch_size(self) -> int:
         return -(-self.source.num_records // self.sample)
+
+    def groundtruth_of(self, example: Tensors) -> Tensors:
+        """The part of an example that describes its objects."""
+        keys = ("boxes", "classes", "weights", "is_crowd", "area", *(("keypoints",) if self.num_keypoints else ()))
+        return {key: example[key] for key in keys}
 
 
 def _setup(pipeline: Any, training: bool) -> _Setup:
@@ -128,11 +136,6 @@ def _setup(pipeline: Any, training: bool) -> _Setup:
         raise DataError(f"{name}.num_additional_channels is not supported; remove it (the networks take RGB).")
     if reader.sample_from_datasets_weights:
         raise DataError(f"{name}.sample_from_datasets_weights is not supported; repeat a path's records instead.")
-    if training and reader.num_keypoints:
-        raise DataError(
-            f"{name}.num_keypoints is {reader.num_keypoints}, but training on keypoints is not supported yet; train a "
-            "model of boxes (keypoint models can be built, restored, run and benchmarked)."
-        )
     if reader.max_number_of_boxes < 1:
         raise DataError(f"{name}.max_number_of_boxes is {reader.max_number_of_boxes}; give 1 or more.")
     label_map = None
@@ -142,13 +145,15 @@ def _setup(pipeline: Any, training: bool) -> _Setup:
         label_map = read_label_map(reader.label_map_path)
     family = getattr(pipeline.model, pipeline.model.WhichOneof("model"))
     canvas_size(family.image_resizer)  # refuses what has no fixed size before any file is opened
-    augment = augmenter(pipeline.train_config.data_augmentation_options) if training else None
+    keypoints = reader.num_keypoints
+    augment = augmenter(pipeline.train_config.data_augmentation_options, keypoints) if training else None
     return _Setup(
-        source=open_source(list(reader.tf_record_input_reader.input_path), label_map, reader.num_readers),
+        source=open_source(list(reader.tf_record_input_reader.input_path), label_map, reader.num_readers, keypoints),
         sample=max(reader.sample_1_of_n_examples, 1),
         shuffle_buffer=max(reader.shuffle_buffer_size, 1) if training and reader.shuffle else 0,
         default_batch_size=default_batch,
         max_boxes=reader.max_number_of_boxes,
+        num_keypoints=keypoints,
         num_classes=family.num_classes,
         resizer=family.image_resizer,
         augment=augment,
@@ -218,7 +223,7 @@ def _one_pass(setup: _Setup, context: tf.distribute.InputContext | None) -> tf.d
     return _records(setup, None, 0).enumerate().shard(*_hosts(context))
 
 
-def _empty_example() -> Tensors:
+def _empty_example(num_keypoints: int) -> Tensors:
     return {
         "record": tf.constant(-1, tf.int64),
         "readable": tf.constant(False),
@@ -229,6 +234,7 @@ def _empty_example() -> Tensors:
         "weights": tf.zeros([0]),
         "is_crowd": tf.zeros([0], tf.bool),
         "area": tf.zeros([0]),
+        **({"keypoints": tf.zeros([0, num_keypoints, 2])} if num_keypoints else {}),
     }
 
 
@@ -241,9 +247,8 @@ def _read(position: tf.Tensor, indexed: Any, *, setup: _Setup, problems: DataPro
         image = decode_rgb(fields.pop("encoded"))
         return {"record": index, "readable": tf.size(image) > 0, "image": image, **fields}
 
-    example = or_else(parse, raw, _empty_example())
-    groundtruth = {key: example[key] for key in ("boxes", "classes", "weights", "is_crowd", "area")}
-    groundtruth, counts = check_groundtruth(groundtruth, setup.num_classes, setup.max_boxes)
+    example = or_else(parse, raw, _empty_example(setup.num_keypoints))
+    groundtruth, counts = check_groundtruth(setup.groundtruth_of(example), setup.num_classes, setup.max_boxes)
     counts = tf.tensor_scatter_nd_update(counts, [[UNREADABLE]], [tf.cast(~example["readable"], tf.int64)])
 
     def report(record: np.ndarray, name: bytes, values: np.ndarray) -> np.int64:
@@ -276,13 +281,13 @@ def _finish(position: tf.Tensor, example: Tensors, *, setup: _Setup, seed: int) 
     """Augments, resizes and pads one example."""
     image = example["image"]
     original_shape = tf.shape(image)[:2]
-    groundtruth = {key: example[key] for key in ("boxes", "classes", "weights", "is_crowd", "area")}
+    groundtruth = setup.groundtruth_of(example)
     if setup.augment is not None:
         root = tf.constant([seed % 2**31, seed // 2**31 % 2**31], tf.int32)
         key = tf.random.fold_in(root, tf.cast(position, tf.int32))
         image, groundtruth = setup.augment(image, groundtruth, key)
     canvas, true_shape = resize_and_pad(image, setup.resizer)
-    groundtruth["boxes"] = reframe_to_canvas(groundtruth["boxes"], true_shape, canvas_size(setup.resizer))
+    groundtruth = reframe_to_canvas(groundtruth, true_shape, canvas_size(setup.resizer))
     features = {
         "image": canvas,
         "true_image_shape": true_shape,

@@ -1,7 +1,8 @@
 """The synthetic shapes data set: a TFDS builder, `tfod_zoo_shapes`, that needs no network and no download.
 
 Coloured, textured, overlapping shapes on varied backgrounds, deterministic from a seed. Boxes are exact: those of the
-pixels that can be seen. Its path is `tfds:tfod_zoo_shapes[/CONFIG]:train` (or `validation`); CONFIG says it all, e.g.
+pixels that can be seen. Keypoints belong to the shape and turn with it, whether they can be seen or not. Its path is
+`tfds:tfod_zoo_shapes[/CONFIG]:train` (or `validation`); CONFIG says it all, e.g.
 `240x320_2000train_400validation_seed0` (the default), and a configuration that does not exist yet is made on first use.
 """
 
@@ -12,7 +13,7 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ DEFAULT_CONFIG = _config(240, 320, 2000, 400, 0)
 class TfodZooShapes(tfds.core.GeneratorBasedBuilder):
     """Coloured geometric shapes with exact boxes and five keypoints each."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {"1.1.0": "Keypoints are points of the shape itself; before, the extremes of its turned outline."}
     BUILDER_CONFIGS = [DEFAULT_CONFIG]
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -74,7 +76,7 @@ class TfodZooShapes(tfds.core.GeneratorBasedBuilder):
                             "bbox": tfds.features.BBoxFeature(),
                             "label": tfds.features.ClassLabel(names=CLASSES),
                             "area": np.int64,  # visible pixels
-                            # (y, x) normalised, in the order of KEYPOINTS; the shape's extreme points, hidden or not.
+                            # (y, x) normalised, in the order of KEYPOINTS; hidden or not.
                             "keypoints": tfds.features.Tensor(shape=(len(KEYPOINTS), 2), dtype=np.float32),
                         }
                     ),
@@ -184,31 +186,51 @@ def _outline(rng: np.random.Generator, label: int, height: int, width: int) -> t
     centre = np.array([rng.uniform(radius, height - radius), rng.uniform(radius, width - radius)])
     # Squares and crosses stay nearly upright: turned by 45 degrees they would look like other things.
     turn = rng.uniform(-0.25, 0.25)
-    points = centre + radius * _unit_outline(CLASSES[label], turn)
+    name = CLASSES[label]
+    points = centre + radius * _unit_outline(name) @ _rotation(turn)
     picture = Image.new("L", (width * _SUPERSAMPLE, height * _SUPERSAMPLE))
     ImageDraw.Draw(picture).polygon([(x * _SUPERSAMPLE, y * _SUPERSAMPLE) for y, x in points], fill=255)
     alpha = np.asarray(picture.reduce(_SUPERSAMPLE), np.float64) / 255.0
-    extremes = [points[:, 0].argmin(), points[:, 1].argmax(), points[:, 0].argmax(), points[:, 1].argmin()]
-    return alpha, np.vstack([points[extremes], centre])
+    keypoints = _UNIT_KEYPOINTS[name] @ _rotation(0.0 if name == "circle" else turn)  # a circle's turn cannot be seen
+    return alpha, centre + radius * keypoints
 
 
-def _unit_outline(name: str, turn: float) -> np.ndarray:
-    """Corner points (y, x) inside the unit circle, turned by `turn` radians."""
+def _unit_outline(name: str) -> np.ndarray:
+    """Corner points (y, x) inside the unit circle, the shape upright."""
     if name == "cross":
-        arm, end = 0.3, math.sqrt(1 - 0.3**2)
-        corner = np.array([[-end, -arm], [-end, arm], [-arm, arm]])
+        corner = np.array([[-_END, -_ARM], [-_END, _ARM], [-_ARM, _ARM]])
         quarter = np.array([[0.0, -1.0], [1.0, 0.0]])
-        points = np.vstack([corner @ np.linalg.matrix_power(quarter, k) for k in range(4)])
-    else:
-        angles, radii = {
-            "circle": (np.arange(48) / 48, np.ones(48)),
-            "square": (np.arange(4) / 4 + 1 / 8, np.ones(4)),
-            "triangle": (np.arange(3) / 3, np.ones(3)),
-            "star": (np.arange(10) / 10, np.tile([1.0, 0.42], 5)),
-        }[name]
-        points = np.stack([-np.cos(2 * np.pi * angles), np.sin(2 * np.pi * angles)], axis=-1) * radii[:, None]
-    cos, sin = math.cos(turn), math.sin(turn)
-    return points @ np.array([[cos, sin], [-sin, cos]])
+        return np.vstack([corner @ np.linalg.matrix_power(quarter, k) for k in range(4)])
+    angles, radii = {
+        "circle": (np.arange(48) / 48, np.ones(48)),
+        "square": (np.arange(4) / 4 + 1 / 8, np.ones(4)),
+        "triangle": (np.arange(3) / 3, np.ones(3)),
+        "star": (np.arange(10) / 10, np.tile([1.0, _NOTCH], 5)),
+    }[name]
+    return _polar(angles) * radii[:, None]
+
+
+def _polar(turns: Any) -> np.ndarray:
+    """Points (y, x) of the unit circle, clockwise from the top, in whole turns."""
+    return np.stack([-np.cos(2 * np.pi * np.asarray(turns)), np.sin(2 * np.pi * np.asarray(turns))], axis=-1)
+
+
+def _rotation(angle: float) -> np.ndarray:
+    """The matrix that turns rows of (y, x) by `angle` radians."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    return np.array([[cos, sin], [-sin, cos]])
+
+
+_ARM, _END = 0.3, math.sqrt(1 - 0.3**2)  # half the width of a cross's arm, and its length
+_NOTCH = 0.42  # a star's inner radius
+# KEYPOINTS of each upright shape in units of its radius: ends of its axes, or the corner that lies there.
+_UNIT_KEYPOINTS = {
+    "circle": np.vstack([_polar([0, 1 / 4, 1 / 2, 3 / 4]), [[0, 0]]]),
+    "square": np.vstack([_polar([0, 1 / 4, 1 / 2, 3 / 4]) / math.sqrt(2), [[0, 0]]]),
+    "triangle": np.vstack([_polar([0, 1 / 3]), [[0.5, 0]], _polar([2 / 3]), [[0, 0]]]),
+    "star": np.vstack([_polar([0, 1 / 5]), [[_NOTCH, 0]], _polar([4 / 5]), [[0, 0]]]),
+    "cross": np.vstack([_END * _polar([0, 1 / 4, 1 / 2, 3 / 4]), [[0, 0]]]),
+}
 
 
 def _stripes(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -299,6 +321,7 @@ def prepare_shapes(
     validation: int = 400,
     image_size: int | tuple[int, int] = (240, 320),
     seed: int = 0,
+    keypoint_classes: Sequence[str] = CLASSES,
 ) -> tuple[str, str, Path]:
     """Makes the shapes data set, or finds it made.
 
@@ -307,6 +330,7 @@ def prepare_shapes(
       train, validation: number of examples.
       image_size: largest size in pixels, (height, width) or one number for both.
       seed: of everything in the images.
+      keypoint_classes: whose keypoints the label map names, some of CLASSES; a keypoint model learns those.
 
     Returns:
       the train and validation paths for an input reader, and the label map's path.
@@ -319,13 +343,23 @@ def prepare_shapes(
     config = _config(height, width, train, validation, seed)
     shapes_builder(config.name, folder)
     label_map = folder / "shapes_label_map.pbtxt"
-    write_label_map(shapes_label_map(), label_map)
+    write_label_map(shapes_label_map(keypoint_classes), label_map)
     path = f"tfds:tfod_zoo_shapes/{config.name}"
     return f"{path}:train@{folder}", f"{path}:validation@{folder}", label_map
 
 
-def shapes_label_map() -> LabelMap:
-    """The label map of the shapes: ids 1 to 5."""
+def shapes_label_map(keypoint_classes: Sequence[str] = CLASSES) -> LabelMap:
+    """The label map of the shapes: ids 1 to 5, and keypoint ids from 0 class by class.
+
+    Raises:
+      DataError: a class that is none of the shapes.
+    """
+    unknown = set(keypoint_classes) - set(CLASSES)
+    if unknown:
+        raise DataError(f"{min(unknown)!r} is no shape; the shapes are {', '.join(CLASSES)}.")
+    posed = [name for name in CLASSES if name in keypoint_classes]
+    count = len(KEYPOINTS)
+    keypoints = {name: tuple(enumerate(KEYPOINTS, count * place)) for place, name in enumerate(posed)}
     return LabelMap(
-        tuple(LabelMapItem(id=number, name=name, display_name=name) for number, name in enumerate(CLASSES, 1))
+        tuple(LabelMapItem(number, name, name, keypoints.get(name, ())) for number, name in enumerate(CLASSES, 1))
     )

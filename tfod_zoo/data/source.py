@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from tfod_zoo.data.errors import DataError
 from tfod_zoo.data.tf_example import ClassTable, Tensors, parse_example
@@ -24,6 +25,7 @@ _TFDS = re.compile(r"tfds:(?P<name>[^:@]+):(?P<split>[^@]+)(?:@(?P<folder>.+))?"
 _HEADER, _FOOTER = 12, 4
 _BLOCK_LENGTH = 32  # records read from a file before the next one's turn (TFOD's read_block_length)
 _MAX_OPEN_FILES = 16
+_RECORDS_LOOKED_AT = 100  # for one with keypoints, to check their number before anything long begins
 
 
 @dataclass(frozen=True)
@@ -66,16 +68,20 @@ class Source:
     parse: Callable[[tf.Tensor], Tensors]
 
 
-def open_source(paths: Sequence[str], label_map: object | None, num_readers: int = _MAX_OPEN_FILES) -> Source:
+def open_source(
+    paths: Sequence[str], label_map: object | None, num_readers: int = _MAX_OPEN_FILES, num_keypoints: int = 0
+) -> Source:
     """Resolves the `input_path`s of a reader.
 
     Args:
       paths: record globs, or one `tfds:` path.
       label_map: LabelMap, or None.
       num_readers: files that a shuffled epoch reads side by side.
+      num_keypoints: keypoints of an object in the records; 0 reads none.
 
     Raises:
-      DataError: nothing there, a file that is not TFRecord or was cut off, or kinds that cannot be mixed.
+      DataError: nothing there, a file that is not TFRecord or was cut off, kinds that cannot be mixed, or another
+        number of keypoints.
     """
     if not paths or any(not path or "PATH_TO_BE_CONFIGURED" in path for path in paths):
         raise DataError(
@@ -87,15 +93,39 @@ def open_source(paths: Sequence[str], label_map: object | None, num_readers: int
             raise DataError(f"input_path names a TFDS data set among others ({', '.join(paths)}); name it alone.")
         from tfod_zoo.data.tfds_source import open_tfds
 
-        num_records, dataset, parse = open_tfds(parse_tfds_path(paths[0]), label_map)
+        num_records, dataset, parse = open_tfds(parse_tfds_path(paths[0]), label_map, num_keypoints)
         return Source(num_records, lambda _: dataset.enumerate(), parse)
     files = record_files(paths)
     counts = [count_records(file) for file in files]
     if not sum(counts):
         raise DataError(f"{', '.join(paths)}: {len(files)} files without a single record; write them again.")
+    if num_keypoints:
+        _check_keypoints(files, num_keypoints)
     classes = ClassTable(label_map)
     readers = max(1, min(num_readers, len(files), _MAX_OPEN_FILES))
-    return Source(sum(counts), _file_reader(files, counts, readers), lambda raw: parse_example(raw, classes))
+
+    def parse(raw: tf.Tensor) -> Tensors:
+        return parse_example(raw, classes, num_keypoints)
+
+    return Source(sum(counts), _file_reader(files, counts, readers), parse)
+
+
+def _check_keypoints(files: list[str], num_keypoints: int) -> None:
+    """Refuses data whose first record with keypoints has another number of them: no record could be read."""
+    for raw in tf.data.TFRecordDataset(files).take(_RECORDS_LOOKED_AT):
+        try:
+            fields = tf.train.Example.FromString(raw.numpy()).features.feature
+        except DecodeError:
+            continue  # the input pipeline counts it
+        values = len(fields["image/object/keypoint/x"].float_list.value)
+        objects = len(fields["image/object/bbox/xmin"].float_list.value)
+        if objects and values:
+            if values != objects * num_keypoints:
+                raise DataError(
+                    f"The records of {files[0]} have {values // objects} keypoints an object, but num_keypoints of the "
+                    f"input reader is {num_keypoints}; set it to the records' number."
+                )
+            return
 
 
 def record_files(paths: Sequence[str]) -> list[str]:

@@ -35,6 +35,7 @@ SUMMARY_EVERY = 20
 _NAMED_IMAGES = 8  # of a batch, in an error
 
 MAP = "DetectionBoxes_Precision/mAP"
+_KEYPOINT_MAP = "Keypoints_Precision/mAP ByCategory/"  # and the class
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,15 @@ class TrainingResult:
     metrics: dict[str, Any] = field(default_factory=dict)
     first_step_seconds: float | None = None
     steps_per_second: float | None = None
+
+
+def main_figures(metrics: dict[str, Any]) -> str:
+    """The metrics that decide, for a line: box AP and, per class that has them, keypoint AP."""
+    figures = [f"AP {metrics[MAP]:.3f}", f"AP50 {metrics[f'{MAP}@.50IOU']:.3f}"]
+    for key, value in metrics.items():
+        if key.startswith(_KEYPOINT_MAP):
+            figures.append(f"keypoint AP {value:.3f} ({key.removeprefix(_KEYPOINT_MAP)})")
+    return ", ".join(figures)
 
 
 def default_strategy() -> tf.distribute.Strategy:
@@ -99,7 +109,8 @@ def train(
       on_progress: takes the progress, about twice a second at most.
 
     Raises:
-      UsageError: no number of steps, a batch that does not divide among the replicas, another seed than before.
+      UsageError: no number of steps, a batch that does not divide among the replicas, another seed than before, readers
+        without the model's keypoints.
       ZooError: a checkpoint that does not fit, a loss that is not finite, a full disk.
       KeyboardInterrupt: SIGINT or SIGTERM, after saving.
     """
@@ -123,6 +134,7 @@ def train(
     run = _Run(steps, on_progress, say)
     with strategy.scope(), _signals(run):
         model = task.build_model()
+        _check_keypoints(pipeline, model)
         if start is not None:
             # Refuses a checkpoint of another model by name and shape before anything is written.
             model.restore_checkpoint(tf.train.latest_checkpoint(str(folder)), mode="full")
@@ -253,7 +265,7 @@ class _Evaluation:
             self._swap()
         self._summaries.write_summaries({key: value for key, value in metrics.items() if isinstance(value, float)})
         self._summaries.flush()
-        self._run.say(f"step {step}: AP {metrics[MAP]:.3f}, AP50 {metrics[f'{MAP}@.50IOU']:.3f}")
+        self._run.say(f"step {step}: {main_figures(metrics)}")
         return metrics
 
     def _stop_if_asked(self, images_done: int) -> None:
@@ -305,6 +317,19 @@ def _check_batch(pipeline: Any, strategy: tf.distribute.Strategy) -> None:
             f"train_config.batch_size is {batch}, which does not divide among {replicas} replicas; give a multiple, "
             f"such as --set train_config.batch_size={max(batch // replicas, 1) * replicas}."
         )
+
+
+def _check_keypoints(pipeline: Any, model: Any) -> None:
+    """The readers must give every keypoint that the model learns."""
+    wanted = sum(len(task.ids) for task in getattr(model, "keypoint_tasks", ()))
+    readers = {"train_input_reader": pipeline.train_input_reader}
+    readers |= {f"eval_input_reader[{index}]": reader for index, reader in enumerate(pipeline.eval_input_reader)}
+    for name, reader in readers.items():
+        if wanted and reader.num_keypoints != wanted:
+            raise UsageError(
+                f"{name}.num_keypoints is {reader.num_keypoints}, but the model's keypoint tasks have {wanted}; write "
+                f"--set {name}.num_keypoints={wanted}, or take the tasks out."
+            )
 
 
 def _step_to_go_on_from(folder: Path, pipeline: Any) -> int | None:
