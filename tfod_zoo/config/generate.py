@@ -255,8 +255,8 @@ def _keypoint_classes(
     ids = sorted(id for item in posed for id, _ in item.keypoints)
     if ids != list(range(len(ids))):
         raise UsageError(
-            f"{path} has the keypoint ids {', '.join(map(str, ids))}; number the keypoints of all classes together from "
-            f"0 to {len(ids) - 1}, each once: they are places in a list."
+            f"{path} has the keypoint ids {', '.join(map(str, ids))}; number the keypoints of all classes together "
+            f"from 0 to {len(ids) - 1}, each once: they are places in a list."
         )
     return posed
 
@@ -275,7 +275,7 @@ def _flip_permutation(posed: Sequence[LabelMapItem]) -> list[int]:
                 return other + label.removeprefix(side)
         return label
 
-    images = {}
+    images: dict[int, int] = {}
     for item in posed:
         index = {label: id for id, label in item.keypoints}
         images |= {id: index.get(mirror(label), id) for id, label in item.keypoints}
