@@ -1,8 +1,7 @@
 """Cutting proposals out of feature maps: bilinear samples on a grid, then max-pooling (spec, section 9).
 
-Two forms with the same numbers inside the map. The native one is TensorFlow's own operation, the fastest on a CPU;
-the matrix one is made of products, which XLA compiles and TPUs like. Outside the map, where proposals never are, they
-differ as TFOD's do.
+Two forms with the same numbers for boxes inside the map, as proposals are. The native one is TensorFlow's own operation,
+the fastest on a CPU; the matrix one is made of products, which XLA compiles and TPUs like.
 
 Each cell of the pooled crop is the maximum of its samples. They are computed as kernel x kernel crops, shifted against
 each other, whose maximum is taken place by place: the unpooled crop, four times as large, is never made, and only the
@@ -86,6 +85,8 @@ def select_levels(boxes: tf.Tensor, height: int, width: int, num_levels: int) ->
     return tf.cast(tf.clip_by_value(level, 0, num_levels - 1), tf.int32)
 
 
+_MARGIN = 1e-6  # of the map's side: several times the rounding error of a sample's place
+
 _CANONICAL_SIDE = 224  # pixels: what ImageNet networks were trained on (arXiv:1612.03144, equation 1)
 
 Crop = Callable[[tf.Tensor, tf.Tensor, list[float], list[float]], tf.Tensor]
@@ -104,7 +105,8 @@ def _native_crop(features: tf.Tensor, boxes: tf.Tensor, rows: list[float], colum
     """Samples at `rows` and `columns`, evenly spaced, of each box."""
     corner, size = boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
     first, last = tf.constant([rows[0], columns[0]]), tf.constant([rows[-1], columns[-1]])
-    grids = tf.concat([corner + first * size, corner + last * size], -1)
+    # A sample on the last cell's centre that rounding puts behind it would be 0, as anything outside the map.
+    grids = tf.minimum(tf.concat([corner + first * size, corner + last * size], -1), 1 - _MARGIN)
     batch, count = tf.shape(boxes)[0], boxes.shape[1]
     image = tf.repeat(tf.range(batch), count)
     return tf.image.crop_and_resize(features, tf.reshape(grids, [-1, 4]), image, [len(rows), len(columns)])
