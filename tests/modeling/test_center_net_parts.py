@@ -67,18 +67,18 @@ def test_pixel_weights_cover_every_touched_cell():
     assert weights[0, :, :, 0].sum(0).tolist() == [6] * 8
 
 
+def decode(center, scale, offset, true):
+    """Boxes of one image's single best centre."""
+    shapes = tf.constant([[*true, 3]])
+    _, cells = decoding.decode_centers(center, shapes, max_detections=1)
+    return decoding.decode_boxes(scale, offset, cells, shapes, stride=4)
+
+
 def decode_one(cell, size, offset, true, side=4):
     center = np.full([1, side, side, 1], -9, np.float32)
     center[0, cell[0], cell[1], 0] = 3
-    detections, _ = decoding.decode_boxes(
-        tf.constant(center),
-        tf.fill([1, side, side, 1], 0.0) + tf.constant(size, tf.float32),
-        tf.fill([1, side, side, 1], 0.0) + tf.constant(offset, tf.float32),
-        tf.constant([[*true, 3]]),
-        max_detections=1,
-        stride=4,
-    )
-    return detections
+    filled = [tf.fill([1, side, side, 1], 0.0) + tf.constant(values, tf.float32) for values in (size, offset)]
+    return decode(tf.constant(center), *filled, true)
 
 
 def test_decoded_box():
@@ -115,12 +115,10 @@ def test_decoding_inverts_the_targets(y, x, height, width):
     box = np.array([y - height / 2, x - width / 2, y + height / 2, x + width / 2], np.float32)
     wanted = targets.center_targets(one_image([box], [0], [1]), 16, 16, 1, 0.7)
     heatmap = tf.clip_by_value(wanted["heatmap"], 1e-4, 1 - 1e-4)
-    got, _ = decoding.decode_boxes(
+    got = decode(
         tf.math.log(heatmap / (1 - heatmap)),
         tf.broadcast_to(wanted["size"][:, :, None], [1, 16, 16, 2]),
         tf.broadcast_to(wanted["offset"][:, :, None], [1, 16, 16, 2]),
-        tf.constant([[64, 64, 3]]),
-        max_detections=1,
-        stride=4,
+        (64, 64),
     )
     np.testing.assert_allclose(got["detection_boxes"][0, 0], np.clip(box, 0, 1), atol=1e-4)

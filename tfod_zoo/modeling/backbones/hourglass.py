@@ -3,11 +3,13 @@
 Attributes carry TFOD's names, so that tracking them gives the zoo checkpoint's keys.
 """
 
+import functools
 from dataclasses import dataclass
 
 import tensorflow as tf
 import tf_keras
 
+from tfod_zoo.modeling.backbones.recomputation import recomputed
 from tfod_zoo.modeling.necks.fpn import double_nearest
 
 BATCH_NORM_MOMENTUM = 0.1  # TFOD's value: a moving average takes 90 % of each new batch
@@ -44,7 +46,11 @@ class ConvolutionBlock(tf_keras.layers.Layer):
 
 
 class ResidualBlock(tf_keras.layers.Layer):
-    """Two 3x3 convolutions beside an identity, or beside a 1x1 convolution where `skip`."""
+    """Two 3x3 convolutions beside an identity, or beside a 1x1 convolution where `skip`.
+
+    Attributes:
+      recompute: in training, keep only the input and compute the rest again for the gradient.
+    """
 
     def __init__(self, filters: int, stride: int = 1, skip: bool = False, **kwargs):
         super().__init__(**kwargs)
@@ -52,8 +58,14 @@ class ResidualBlock(tf_keras.layers.Layer):
         self.conv = _convolution(filters, 3, 1, "same")
         self.norm = _batch_norm()
         self.skip = ConvolutionBlock(filters, 1, stride, relu=False) if skip else None
+        self.recompute = False
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        if self.recompute and training:
+            return recomputed(self, functools.partial(self._run, training=True), inputs)
+        return self._run(inputs, training)
+
+    def _run(self, inputs: tf.Tensor, training: bool) -> tf.Tensor:
         x = self.norm(self.conv(self.conv_block(inputs, training=training)), training=training)
         shortcut = self.skip(inputs, training=training) if self.skip is not None else inputs
         return tf.nn.relu(x + shortcut)
@@ -167,3 +179,9 @@ class Hourglass(tf_keras.layers.Layer):
                 merged += self.intermediate_conv2[i](outputs[i], training=training)
                 x = self.intermediate_residual[i](tf.nn.relu(merged), training=training)
         return outputs
+
+    def recompute_gradients(self, recompute: bool) -> None:
+        """Trades time for memory in training: every residual block keeps only its input (`ResidualBlock.recompute`)."""
+        for block in self.submodules:
+            if isinstance(block, ResidualBlock):
+                block.recompute = recompute

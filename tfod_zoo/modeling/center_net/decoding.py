@@ -40,27 +40,19 @@ def at_cells(maps: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     return tf.gather(tf.reshape(maps, [-1, height * width, depth]), cell, batch_dims=1)
 
 
-def decode_boxes(
-    center: tf.Tensor,
-    scale: tf.Tensor,
-    offset: tf.Tensor,
-    true_image_shapes: tf.Tensor,
-    max_detections: int,
-    stride: int,
+def decode_centers(
+    center: tf.Tensor, true_image_shapes: tf.Tensor, max_detections: int
 ) -> tuple[dict[str, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Boxes at the peaks of the centre heatmap.
+    """The peaks of the centre heatmap.
 
     Args:
-      center: `[B, H, W, C]` logits. scale: `[B, H, W, 2]` (h, w) and offset: `[B, H, W, 2]` (y, x), in output cells.
+      center: `[B, H, W, C]` logits.
       true_image_shapes: `[B, 3]` int32, the image's size inside the padded input, in input pixels.
-      max_detections: boxes returned per image.
-      stride: input pixels per output cell.
+      max_detections: peaks returned per image.
 
     Returns:
-      TFOD's detection dict: `detection_boxes [B, k, 4]` normalised to the true image, in 0..1;
-      `detection_boxes_strided [B, k, 4]` in output cells; `detection_scores [B, k]`; `detection_multiclass_scores
-      [B, k, C]`; `detection_classes [B, k]` int32, 0-based; `num_detections [B]` int32. And the peaks' cells, y and x,
-      `[B, k]` int32 each.
+      `detection_scores [B, k]`, descending; `detection_multiclass_scores [B, k, C]`; `detection_classes [B, k]` int32,
+      0-based; `num_detections [B]` int32. And the peaks' cells, y and x, `[B, k]` int32 each.
     """
     height, width, _ = center.shape[1:]
     true_size = true_image_shapes[:, None, :2]
@@ -71,17 +63,37 @@ def decode_boxes(
     probabilities = tf.sigmoid(center) * inside
 
     scores, y, x, classes = top_k_peaks(heatmap_peaks(probabilities), max_detections)
-    size = tf.maximum(at_cells(scale, y, x), 0.0)
-    middle = tf.cast(tf.stack([y, x], -1), tf.float32) + at_cells(offset, y, x)
-    limits = tf.constant([height, width, height, width], tf.float32)
-    strided = tf.clip_by_value(tf.concat([middle - size / 2, middle + size / 2], -1), 0.0, limits)
-    normalized = strided * stride / tf.cast(tf.concat([true_size, true_size], -1), tf.float32)
     detections = {
-        "detection_boxes": tf.clip_by_value(normalized, 0.0, 1.0),
-        "detection_boxes_strided": strided,
         "detection_scores": scores,
         "detection_multiclass_scores": at_cells(probabilities, y, x),
         "detection_classes": classes,
         "num_detections": tf.reduce_sum(tf.cast(scores > 0, tf.int32), -1),
     }
     return detections, (y, x)
+
+
+def decode_boxes(
+    scale: tf.Tensor, offset: tf.Tensor, cells: tuple[tf.Tensor, tf.Tensor], true_image_shapes: tf.Tensor, stride: int
+) -> dict[str, tf.Tensor]:
+    """The boxes around centres.
+
+    Args:
+      scale: `[B, H, W, 2]` (h, w) and offset: `[B, H, W, 2]` (y, x), in output cells.
+      cells: the centres' y and x, `[B, k]` int32 each.
+      true_image_shapes: `[B, 3]` int32, in input pixels.
+      stride: input pixels per output cell.
+
+    Returns:
+      `detection_boxes [B, k, 4]` normalised to the true image, in 0..1; `detection_boxes_strided [B, k, 4]` in output
+      cells.
+    """
+    height, width, _ = scale.shape[1:]
+    size = tf.maximum(at_cells(scale, *cells), 0.0)
+    middle = tf.cast(tf.stack(cells, -1), tf.float32) + at_cells(offset, *cells)
+    limits = tf.constant([height, width, height, width], tf.float32)
+    strided = tf.clip_by_value(tf.concat([middle - size / 2, middle + size / 2], -1), 0.0, limits)
+    true_size = tf.cast(tf.tile(true_image_shapes[:, None, :2], [1, 1, 2]), tf.float32)
+    return {
+        "detection_boxes": tf.clip_by_value(strided * stride / true_size, 0.0, 1.0),
+        "detection_boxes_strided": strided,
+    }

@@ -7,10 +7,12 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from tfod_zoo.errors import UsageError
 from tfod_zoo.modeling import checkpoint
 from tfod_zoo.modeling.backbones.hourglass import VARIANTS, Hourglass
 from tfod_zoo.modeling.backbones.mobilenet_v2 import mobilenet_v2
 from tfod_zoo.modeling.backbones.resnet_v1 import resnet_v1
+from tfod_zoo.modeling.backbones.resnet_v1_small import resnet_v1_small
 from tfod_zoo.modeling.backbones.resnet_v2 import resnet_v2
 from tfod_zoo.modeling.necks.deconvolution import Deconvolution
 from tfod_zoo.modeling.necks.fpn import TopDownPyramid
@@ -50,6 +52,20 @@ class FeatureExtractor(tf_keras.layers.Layer):
     def tfod_tree(self):
         """The extractor's variables under TFOD's attribute names: what a checkpoint calls `_feature_extractor`."""
         raise NotImplementedError
+
+    @property
+    def classification_tree(self):
+        """What a classification checkpoint calls `feature_extractor`; None where there is no such checkpoint."""
+        return None
+
+    def recompute_gradients(self, recompute: bool) -> None:
+        """See `CenterNet.recompute_gradients`.
+
+        Raises:
+          UsageError: this extractor cannot.
+        """
+        if recompute:
+            raise UsageError("only hourglass networks can recompute their gradients; train this one without.")
 
 
 class BodyAndNeck(FeatureExtractor):
@@ -91,6 +107,23 @@ class BodyAndNeck(FeatureExtractor):
             _feature_extractor_model=checkpoint.numbered(self.neck.checkpoint_layers(), start=1),
         )
 
+    @property
+    def classification_tree(self):
+        return self.stored_body
+
+
+class MobileNetV2Deconvolution(BodyAndNeck):
+    """MobileNetV2 and transposed convolutions, which TFOD stores as one network with the body nested in it."""
+
+    @functools.cached_property
+    def tfod_tree(self):
+        return checkpoint.tree(_network=self.classification_tree)
+
+    @functools.cached_property
+    def classification_tree(self):
+        """The neck is in it: for this extractor "classification" restores the whole network (spec, section 15)."""
+        return checkpoint.numbered([self.body, *self.neck.checkpoint_layers()], start=0)
+
 
 class HourglassExtractor(FeatureExtractor):
     """An hourglass network is body and neck in one."""
@@ -109,6 +142,9 @@ class HourglassExtractor(FeatureExtractor):
     def tfod_tree(self):
         return checkpoint.tree(_network=self.network)
 
+    def recompute_gradients(self, recompute: bool) -> None:
+        self.network.recompute_gradients(recompute)
+
 
 Builder = Callable[[Any, int, int], FeatureExtractor]  # (feature_extractor message, height, width)
 
@@ -117,6 +153,15 @@ def _resnet_v1_fpn(depth: int) -> Builder:
     return lambda config, height, width: BodyAndNeck(
         resnet_v1(depth, height, width), TopDownPyramid((256, 128, 64, 64), name="fpn"), caffe_scaling
     )
+
+
+def _resnet_v1_small_fpn(depth: int) -> Builder:
+    def builder(config, height: int, width: int) -> FeatureExtractor:
+        network, published = resnet_v1_small(depth, height, width)
+        pyramid = TopDownPyramid((256, 128, 64, 64), name="fpn")
+        return BodyAndNeck(network, pyramid, caffe_scaling, stored_body=published)
+
+    return builder
 
 
 def _resnet_v2(depth: int) -> Builder:
@@ -137,6 +182,14 @@ def _mobilenet_v2_fpn(separable: bool) -> Builder:
     )
 
 
+def _mobilenet_v2(config, height: int, width: int) -> FeatureExtractor:
+    return MobileNetV2Deconvolution(
+        mobilenet_v2(height, width, config.depth_multiplier),
+        Deconvolution(kernel_size=1, name="deconvolution"),
+        unit_scaling,
+    )
+
+
 def _hourglass(depth: int) -> Builder:
     return lambda config, height, width: HourglassExtractor(depth, height, width)
 
@@ -147,10 +200,13 @@ FEATURE_EXTRACTORS: dict[str, Builder] = {
     "hourglass_32": _hourglass(32),
     "hourglass_20": _hourglass(20),
     "hourglass_10": _hourglass(10),
+    "resnet_v1_18_fpn": _resnet_v1_small_fpn(18),
+    "resnet_v1_34_fpn": _resnet_v1_small_fpn(34),
     "resnet_v1_50_fpn": _resnet_v1_fpn(50),
     "resnet_v1_101_fpn": _resnet_v1_fpn(101),
     "resnet_v2_50": _resnet_v2(50),
     "resnet_v2_101": _resnet_v2(101),
+    "mobilenet_v2": _mobilenet_v2,
     "mobilenet_v2_fpn": _mobilenet_v2_fpn(separable=False),
     "mobilenet_v2_fpn_sep_conv": _mobilenet_v2_fpn(separable=True),
 }

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from tfod_zoo.errors import ZooError
 from tfod_zoo.modeling.center_net.decoding import at_cells
 from tfod_zoo.modeling.center_net.keypoint_decoding import GAUSSIAN_MIN_IOU
+from tfod_zoo.modeling.center_net.keypoint_targets import labelled_keypoints
 from tfod_zoo.modeling.center_net.keypoint_task import KeypointTask
 from tfod_zoo.modeling.center_net.losses import penalty_reduced_focal
 from tfod_zoo.modeling.center_net.targets import gaussian_sigma, gaussians
@@ -40,17 +40,10 @@ def keypoint_losses(
     Raises:
       ZooError: the ground truth has no keypoints.
     """
-    if "keypoints" not in groundtruth:
-        raise ZooError(f'the keypoint task "{task.name}" needs ground truth with keypoints, and these data have none.')
     config, key = task.config, f"{task.name}/keypoint/"
     height, width = predictions[key + "heatmap"][0].shape[1:3]
-    scale = tf.constant([height, width], tf.float32)
-    keypoints = tf.gather(groundtruth["keypoints"], task.ids, axis=2) * scale
-    labelled = ~tf.reduce_any(tf.math.is_nan(keypoints), -1)
-    keypoints = tf.where(labelled[..., None], keypoints, 0.0)
-    instance = groundtruth["weights"] * tf.cast(groundtruth["classes"] == task.class_index, tf.float32)
-    weights = tf.cast(labelled, tf.float32) * instance[..., None]  # [B, M, K]
-    boxes = groundtruth["boxes"] * tf.tile(scale, [2])
+    keypoints, weights = labelled_keypoints(groundtruth, task, height, width)
+    boxes = groundtruth["boxes"] * tf.constant([height, width] * 2, tf.float32)
 
     focal = config.loss.classification_loss.penalty_reduced_logistic_focal_loss
     heatmap = tf.stop_gradient(_heatmap_targets(keypoints, weights, boxes, task.stds, height, width))

@@ -10,6 +10,8 @@ from tfod_zoo.errors import ZooError
 DEFAULT_STD = 1.0  # of a keypoint that `keypoint_label_to_std` does not name
 RANKING_MODES = ("min_distance", "score_distance_ratio", "score_scaled_distance_ratio", "gaussian_weighted")
 
+_AT_LEAST = {"num_candidates_per_keypoint": 1, "peak_max_pool_kernel_size": 0, "offset_peak_radius": 0}
+
 
 @dataclass(frozen=True)
 class KeypointTask:
@@ -46,7 +48,7 @@ def keypoint_tasks(config: Any) -> tuple[KeypointTask, ...]:
         return ()
     path = config.keypoint_label_map_path
     label_map = read_label_map(PERSON_KEYPOINTS_LABEL_MAP if not path or "PATH_TO_BE_CONFIGURED" in path else path)
-    tasks = tuple(_resolved(task, label_map.items) for task in config.keypoint_estimation_task)
+    tasks = tuple(_resolved(task, label_map.items, config.num_classes) for task in config.keypoint_estimation_task)
     claims: dict[str, list] = {
         "task_name": [task.name for task in tasks],
         "class": [task.config.keypoint_class_name for task in tasks],
@@ -61,16 +63,27 @@ def keypoint_tasks(config: Any) -> tuple[KeypointTask, ...]:
     total = sum(len(task.ids) for task in tasks)
     if sorted(id for task in tasks for id in task.ids) != list(range(total)):
         raise ZooError(f"the keypoints of {path} must have the ids 0 to {total - 1}: they are places in a list.")
+    center_weights = config.object_center_params.keypoint_weights_for_center
+    if center_weights and len(center_weights) != total:
+        raise ZooError(
+            f"model.center_net.object_center_params.keypoint_weights_for_center has {len(center_weights)} weights for "
+            f"{total} keypoints; give one of each, in the order of their ids."
+        )
     return tasks
 
 
-def _resolved(config: Any, items: Sequence[LabelMapItem]) -> KeypointTask:
+def _resolved(config: Any, items: Sequence[LabelMapItem], num_classes: int) -> KeypointTask:
     where = f'model.center_net.keypoint_estimation_task "{config.task_name}"'
     item = next((item for item in items if item.name == config.keypoint_class_name), None)
     if item is None or not item.keypoints:
         raise ZooError(
             f'{where}: the label map has no keypoints for a class named "{config.keypoint_class_name}"; add them '
             "there, or name another class."
+        )
+    if not 1 <= item.id <= num_classes:
+        raise ZooError(
+            f'{where}: "{config.keypoint_class_name}" has id {item.id} in the label map, but num_classes is '
+            f"{num_classes}; raise num_classes, or give the label map of this data set."
         )
     if config.predict_depth:
         raise ZooError(f"{where}: predict_depth is not supported; remove it.")
@@ -79,6 +92,9 @@ def _resolved(config: Any, items: Sequence[LabelMapItem]) -> KeypointTask:
             f'{where}: candidate_ranking_mode "{config.candidate_ranking_mode}" does not exist; use one of '
             f"{', '.join(RANKING_MODES)}."
         )
+    for field, least in _AT_LEAST.items():
+        if getattr(config, field) < least:
+            raise ZooError(f"{where}: {field} is {getattr(config, field)}; it must be at least {least}.")
     if config.loss.localization_loss.WhichOneof("localization_loss") != "l1_localization_loss":
         raise ZooError(f"{where}: loss.localization_loss must be l1_localization_loss.")
     if config.loss.classification_loss.WhichOneof("classification_loss") != "penalty_reduced_logistic_focal_loss":

@@ -33,6 +33,20 @@ def pixel_weights(true_image_shapes: tf.Tensor, height: int, width: int, stride:
     return (rows[:, :, None] * columns[:, None, :])[..., None]
 
 
+def labelled_classes(groundtruth: dict[str, tf.Tensor]) -> tf.Tensor | float:
+    """Which classes an image's annotators looked for (`use_labeled_classes`): `[B, 1, 1, C]` of 0 and 1.
+
+    Args:
+      groundtruth: perhaps with `labeled_classes [B, C]`, above 0 for those classes; a row of zeros, or no such entry,
+        means that all were looked for.
+    """
+    if "labeled_classes" not in groundtruth:
+        return 1.0
+    listed = tf.cast(groundtruth["labeled_classes"] > 0, tf.float32)
+    listed = tf.where(tf.reduce_any(listed > 0, -1, keepdims=True), listed, 1.0)
+    return listed[:, None, None]
+
+
 def center_loss(
     outputs: Sequence[tf.Tensor], targets: dict[str, tf.Tensor], weights: tf.Tensor, alpha: float, beta: float
 ) -> tf.Tensor:

@@ -5,66 +5,21 @@ import functools
 import tensorflow as tf
 import tf_keras
 
-from tfod_zoo.errors import ZooError
+from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.modeling import checkpoint
-from tfod_zoo.modeling.center_net import decoding, losses, targets
+from tfod_zoo.modeling.center_net import decoding, keypoint_targets, losses, targets
+from tfod_zoo.modeling.center_net.config_check import check_config
 from tfod_zoo.modeling.center_net.feature_extractors import FEATURE_EXTRACTORS, OUTPUT_STRIDE
 from tfod_zoo.modeling.center_net.heads import prediction_head
 from tfod_zoo.modeling.center_net.keypoint_decoding import decode_keypoints
 from tfod_zoo.modeling.center_net.keypoint_losses import keypoint_losses
 from tfod_zoo.modeling.center_net.keypoint_task import KeypointTask, keypoint_tasks
+from tfod_zoo.modeling.center_net.suppression import suppress
 from tfod_zoo.modeling.detection_model import DetectionModel
-
-# Parts of the schema that no network here implements yet: refused by name rather than left out in silence.
-_UNSUPPORTED_TASKS = (
-    "mask_estimation_task",
-    "densepose_estimation_task",
-    "track_estimation_task",
-    "temporal_offset_task",
-    "deepmac_mask_estimation",
-    "post_processing",
-)
-
-
-def _check(config) -> None:
-    """Refuses a CenterNet config that this package cannot build as it is written.
-
-    Raises:
-      ZooError: one sentence with the field.
-    """
-    where = "model.center_net"
-    kind = config.feature_extractor.type
-    if kind not in FEATURE_EXTRACTORS:
-        raise ZooError(
-            f'{where}.feature_extractor.type "{kind}" has no network here; there are {", ".join(FEATURE_EXTRACTORS)}.'
-        )
-    present = {field.name for field, _ in config.ListFields()}
-    for task in _UNSUPPORTED_TASKS:
-        if task in present:
-            raise ZooError(f"{where}.{task} is not supported yet; remove it to build the box detector alone.")
-    if not config.HasField("object_detection_task"):
-        raise ZooError(f"{where}.object_detection_task is missing; a CenterNet without it has nothing to predict.")
-    if config.num_classes < 1:
-        raise ZooError(f"{where}.num_classes is {config.num_classes}; set it to the number of classes, at least 1.")
-    center = config.object_center_params
-    if center.use_labeled_classes or len(center.keypoint_weights_for_center):
-        raise ZooError(
-            f"{where}.object_center_params: use_labeled_classes and keypoint_weights_for_center are not "
-            "supported; remove them."
-        )
-    if center.classification_loss.WhichOneof("classification_loss") != "penalty_reduced_logistic_focal_loss":
-        raise ZooError(
-            f"{where}.object_center_params.classification_loss must be penalty_reduced_logistic_focal_loss, "
-            "CenterNet's own."
-        )
-    if config.object_detection_task.localization_loss.WhichOneof("localization_loss") != "l1_localization_loss":
-        raise ZooError(
-            f"{where}.object_detection_task.localization_loss must be l1_localization_loss, CenterNet's own."
-        )
 
 
 class CenterNet(DetectionModel):
-    """CenterNet with heads for boxes and, where the config has such tasks, keypoints.
+    """CenterNet with heads for boxes and keypoints, as the config has tasks for them.
 
     Args:
       pipeline: TrainEvalPipelineConfig with `model.center_net`.
@@ -75,7 +30,7 @@ class CenterNet(DetectionModel):
 
     def __init__(self, pipeline, **kwargs):
         config = pipeline.model.center_net
-        _check(config)
+        check_config(config)
         super().__init__(pipeline, config.image_resizer, **kwargs)
         height, width = self.input_shape_hw
         kind = config.feature_extractor.type
@@ -86,6 +41,7 @@ class CenterNet(DetectionModel):
                 f"{self.extractor.multiple}."
             )
         self.keypoint_tasks = keypoint_tasks(config)
+        self.predicts_boxes = config.HasField("object_detection_task")
         self.num_classes = config.num_classes
         self.max_detections = config.object_center_params.max_box_predictions
         cells = (height // OUTPUT_STRIDE) * (width // OUTPUT_STRIDE) * self.num_classes
@@ -100,7 +56,7 @@ class CenterNet(DetectionModel):
                 prediction_head(
                     channels,
                     feature.shape[-1],
-                    **_intermediate(params),
+                    **_intermediate(key, params),
                     bias=bias,
                     separable=config.use_depthwise,
                     name=f"{key.replace('/', '_')}_{i}",
@@ -122,8 +78,17 @@ class CenterNet(DetectionModel):
             canvas /= tf.constant(list(config.channel_stds), tf.float32)
         return self.extractor.scale(canvas)
 
-    def call(self, inputs: tf.Tensor, true_image_shapes: tf.Tensor | None = None, training: bool = False) -> dict:
-        """Normalised images `[B, H, W, 3]` -> TFOD's prediction dict: per head a list of raw `[B, H/4, W/4, D]`."""
+    def call(
+        self,
+        inputs: tf.Tensor,
+        true_image_shapes: tf.Tensor | None = None,
+        training: bool = False,
+        groundtruth: dict[str, tf.Tensor] | None = None,
+    ) -> dict:
+        """Normalised images `[B, H, W, 3]` -> TFOD's prediction dict: per head a list of raw `[B, H/4, W/4, D]`.
+
+        Two-stage detectors need shapes and ground truth; this one does not look at them.
+        """
         features = self.extractor(inputs, training=training)
         outputs = {
             key: [head(feature) for head, feature in zip(heads, features, strict=True)]
@@ -131,46 +96,78 @@ class CenterNet(DetectionModel):
         }
         return {"preprocessed_inputs": inputs, **outputs}
 
+    def recompute_gradients(self, recompute: bool = True) -> None:
+        """Trades time for memory in training, before its first step: losses, gradients and batch-norm averages stay the
+        same, while most activations are computed a second time instead of being kept.
+
+        Raises:
+          UsageError: the feature extractor is no hourglass.
+        """
+        self.extractor.recompute_gradients(recompute)
+
     def postprocess(self, predictions: dict, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """See `decoding.decode_boxes` and `keypoint_decoding.decode_keypoints`; only a head's last output counts."""
+        """See `decoding`, `keypoint_decoding.decode_keypoints` and `suppression`; only a head's last output counts."""
         last = {key: predictions[key][-1] for key in self.heads}
-        detections, cells = decoding.decode_boxes(
-            last["object_center"],
-            last["box/scale"],
-            last["box/offset"],
-            true_image_shapes,
-            self.max_detections,
-            OUTPUT_STRIDE,
-        )
+        detections, cells = decoding.decode_centers(last["object_center"], true_image_shapes, self.max_detections)
+        if self.predicts_boxes:
+            detections |= decoding.decode_boxes(
+                last["box/scale"], last["box/offset"], cells, true_image_shapes, OUTPUT_STRIDE
+            )
         if self.keypoint_tasks:
             detections |= decode_keypoints(
                 last, detections, cells, self.keypoint_tasks, true_image_shapes, self.num_classes, OUTPUT_STRIDE
             )
-        return detections
+        config = self.pipeline.model.center_net
+        return suppress(detections, config.post_processing) if config.HasField("post_processing") else detections
 
     def compute_losses(
         self, predictions: dict, groundtruth: dict[str, tf.Tensor], true_image_shapes: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Weighted losses of the centre, size and offset heads and of the keypoint tasks (spec, section 10)."""
+        """Weighted losses of the centre, size and offset heads and of the keypoint tasks (spec, section 10).
+
+        Args:
+          groundtruth: with `use_labeled_classes` perhaps also `labeled_classes`, see `losses.labelled_classes`.
+        """
         config = self.pipeline.model.center_net
         center, task = config.object_center_params, config.object_detection_task
         height, width = predictions["object_center"][0].shape[1:3]
         wanted = targets.center_targets(groundtruth, height, width, self.num_classes, center.min_box_overlap_iou)
+        if center.keypoint_weights_for_center:
+            wanted["heatmap"] = keypoint_targets.center_heatmap(
+                groundtruth,
+                self.keypoint_tasks[0],
+                center.keypoint_weights_for_center,
+                height,
+                width,
+                self.num_classes,
+                center.min_box_overlap_iou,
+            )
         focal = center.classification_loss.penalty_reduced_logistic_focal_loss
-        weights = losses.pixel_weights(true_image_shapes, height, width, OUTPUT_STRIDE)
+        in_image = losses.pixel_weights(true_image_shapes, height, width, OUTPUT_STRIDE)
+        weights = in_image * losses.labelled_classes(groundtruth) if center.use_labeled_classes else in_image
         computed = {
             "Loss/object_center": center.object_center_loss_weight
-            * losses.center_loss(predictions["object_center"], wanted, weights, focal.alpha, focal.beta),
-            "Loss/box/scale": task.scale_loss_weight
-            * task.task_loss_weight
-            * losses.regression_loss(predictions["box/scale"], wanted, "size"),
-            "Loss/box/offset": task.offset_loss_weight
-            * task.task_loss_weight
-            * losses.regression_loss(predictions["box/offset"], wanted, "offset"),
+            * losses.center_loss(predictions["object_center"], wanted, weights, focal.alpha, focal.beta)
         }
+        if self.predicts_boxes:
+            scale, offset = (
+                losses.regression_loss(predictions[f"box/{head}"], wanted, target)
+                for head, target in (("scale", "size"), ("offset", "offset"))
+            )
+            computed["Loss/box/scale"] = task.task_loss_weight * task.scale_loss_weight * scale
+            computed["Loss/box/offset"] = task.task_loss_weight * task.offset_loss_weight * offset
         for keypoint_task in self.keypoint_tasks:
-            computed |= keypoint_losses(predictions, groundtruth, weights, keypoint_task)
+            computed |= keypoint_losses(predictions, groundtruth, in_image, keypoint_task)
         return computed
+
+    def _restore_targets(self, mode: str) -> dict[str, tf.Variable]:
+        if mode != "classification":
+            return super()._restore_targets(mode)
+        tree = self.extractor.classification_tree
+        if tree is None:
+            kind = self.pipeline.model.center_net.feature_extractor.type
+            raise UsageError(f'there is no "classification" checkpoint of {kind}; use "detection".')
+        return dict(checkpoint.keyed_variables(tree, "feature_extractor"))
 
     @functools.cached_property
     def tfod_tree(self):
@@ -187,9 +184,12 @@ def _head_table(config, tasks: tuple[KeypointTask, ...]) -> list[tuple[str, int,
     center, boxes = config.object_center_params, config.object_detection_task
     table = [
         ("object_center", config.num_classes, center.heatmap_bias_init, params(center, "center_head_params")),
-        ("box/scale", 2, 0.0, params(boxes, "scale_head_params")),
-        ("box/offset", 2, 0.0, params(boxes, "offset_head_params")),
     ]
+    if config.HasField("object_detection_task"):
+        table += [
+            ("box/scale", 2, 0.0, params(boxes, "scale_head_params")),
+            ("box/offset", 2, 0.0, params(boxes, "offset_head_params")),
+        ]
     for task in tasks:
         own, count = task.config, len(task.ids)
         offsets = 2 * count if own.per_keypoint_offset else 2
@@ -201,17 +201,18 @@ def _head_table(config, tasks: tuple[KeypointTask, ...]) -> list[tuple[str, int,
     return table
 
 
-def _intermediate(params) -> dict:
+def _intermediate(key: str, params) -> dict:
     """A head params message -> `filters` and `kernel_sizes` of `prediction_head`; absent means one 3x3 of 256.
 
     Raises:
-      ZooError: the two lists differ in length.
+      ZooError: the two lists differ in length, or have something under 1.
     """
     if params is None:
         return {}
-    if len(params.num_filters) != len(params.kernel_sizes):
+    filters, sizes = list(params.num_filters), list(params.kernel_sizes)
+    if len(filters) != len(sizes) or min([1, *filters, *sizes]) < 1:
         raise ZooError(
-            f"a head's num_filters {list(params.num_filters)} and kernel_sizes {list(params.kernel_sizes)} differ in "
-            "length; give one of each per convolution."
+            f"model.center_net: num_filters {filters} and kernel_sizes {sizes} of the head {key} must be as long as "
+            "each other and at least 1; give one of each per convolution."
         )
-    return {"filters": tuple(params.num_filters), "kernel_sizes": tuple(params.kernel_sizes)}
+    return {"filters": filters, "kernel_sizes": sizes}

@@ -35,6 +35,35 @@ def gaussians(y: tf.Tensor, x: tf.Tensor, sigma: tf.Tensor, height: int, width: 
     return rows[..., :, None] * columns[..., None, :]
 
 
+def class_heatmap(
+    y: tf.Tensor,
+    x: tf.Tensor,
+    sigma: tf.Tensor,
+    weights: tf.Tensor,
+    classes: tf.Tensor,
+    height: int,
+    width: int,
+    num_classes: int,
+) -> tf.Tensor:
+    """`[B, height, width, num_classes]` in 0..1: per class the highest weighted Gaussian of any object.
+
+    Every object adds to its own class alone, which is what `compute_heatmap_sparse` asks for; the numbers are the same.
+
+    Args:
+      y, x, sigma, weights: `[B, M]`: whole cells of the centres, spreads in cells, and objects' weights.
+      classes: `[B, M]` int32.
+    """
+    each = gaussians(y, x, sigma, height, width) * weights[..., None, None]
+    batch, objects = each.shape[0] or tf.shape(each)[0], each.shape[1] or tf.shape(each)[1]
+    segments = tf.range(batch)[:, None] * num_classes + classes
+    highest = tf.math.unsorted_segment_max(
+        tf.reshape(each, [batch * objects, height * width]), tf.reshape(segments, [-1]), batch * num_classes
+    )
+    # A class without objects comes out of the segment maximum as the lowest float.
+    by_class = tf.reshape(tf.maximum(highest, 0.0), [batch, num_classes, height, width])
+    return tf.transpose(by_class, [0, 2, 3, 1])
+
+
 def center_targets(
     groundtruth: dict[str, tf.Tensor], height: int, width: int, num_classes: int, min_iou: float
 ) -> dict[str, tf.Tensor]:
@@ -58,16 +87,8 @@ def center_targets(
     y, x = tf.floor(y_center), tf.floor(x_center)
 
     sigma = gaussian_sigma(box_height, box_width, min_iou)
-    each = gaussians(y, x, sigma, height, width) * weights[..., None, None]
-    batch, boxes = each.shape[0] or tf.shape(each)[0], each.shape[1] or tf.shape(each)[1]
-    segments = tf.range(batch)[:, None] * num_classes + groundtruth["classes"]
-    highest = tf.math.unsorted_segment_max(
-        tf.reshape(each, [batch * boxes, height * width]), tf.reshape(segments, [-1]), batch * num_classes
-    )
-    # A class without objects comes out of the segment maximum as the lowest float.
-    heatmap = tf.transpose(tf.reshape(tf.maximum(highest, 0.0), [batch, num_classes, height, width]), [0, 2, 3, 1])
     targets = {
-        "heatmap": heatmap,
+        "heatmap": class_heatmap(y, x, sigma, weights, groundtruth["classes"], height, width, num_classes),
         "y": tf.cast(y, tf.int32),
         "x": tf.cast(x, tf.int32),
         "size": tf.stack([box_height, box_width], -1),
