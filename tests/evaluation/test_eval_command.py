@@ -4,18 +4,23 @@ import argparse
 import json
 import math
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import tfod_zoo
 from tfod_zoo.cli import eval_command
 from tfod_zoo.config.generate import generate_pipeline
 from tfod_zoo.config.pipeline import write_pipeline
+from tfod_zoo.data.coco_json import import_coco, read_coco
 from tfod_zoo.data.shapes import prepare_shapes
 from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.evaluation.coco import METRIC_NAMES
+from tfod_zoo.evaluation.coco_keypoints import KEYPOINT_METRICS, RECALL_NOTE, keypoint_metric_name
 from tfod_zoo.evaluation.pipeline_data import with_eval_data
 
 MOBILENET = "centernet_mobilenetv2fpn_512x512_coco17_od"
+KEYPOINTS = "centernet_mobilenetv2fpn_512x512_coco17_kpts"
 
 
 def run(*argv):
@@ -58,6 +63,39 @@ def test_json_checkpoint_limit_and_overrides(model_dir, capsys):
     result = json.loads(capsys.readouterr().out)
     assert result["images"] == 2 and len(result["metrics"]["per_category"]) >= 2
     assert not any(math.isnan(value) for value in result["metrics"]["per_category"].values())
+
+
+def test_a_keypoint_model_is_measured_by_both(tmp_path, capsys):
+    """From COCO JSON to eval.json with a real network of two keypoint classes."""
+    names = {"person": ["nose", "left_eye", "right_eye"], "dog": ["nose", "tail"]}
+    categories = [{"id": i, "name": name, "keypoints": points} for i, (name, points) in enumerate(names.items(), 1)]
+    images, objects = [], []
+    for index in range(3):
+        pixels = np.random.default_rng(index).integers(0, 255, (48, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        images.append({"id": index, "file_name": f"{index}.png"})
+        objects.append({"id": index + 1, "image_id": index, "category_id": 1, "bbox": [8, 6, 30, 30], "area": 500,
+                        "keypoints": [10, 10, 2, 20, 20, 1, 0, 0, 0]})
+        objects.append({"id": index + 9, "image_id": index, "category_id": 2, "bbox": [30, 9, 20, 30], "area": 400,
+                        "keypoints": [33, 12, 2, 40, 20, 1]})
+    annotations = tmp_path / "pets.json"
+    annotations.write_text(json.dumps({"images": images, "annotations": objects, "categories": categories}))
+    report = import_coco(read_coco(annotations), tmp_path, tmp_path / "records")
+    pipeline = generate_pipeline(
+        KEYPOINTS, hardware="cpu", label_map=str(report.label_map), train_records=report.records["pets"],
+        eval_records=report.records["pets"], fine_tune_checkpoint="", image_size=64,
+    )
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_pipeline(pipeline, folder / "pipeline.config")
+    tfod_zoo.build(pipeline).save_checkpoint(folder / "ckpt-1")
+    assert run("--model-dir", folder) == 0
+    printed = capsys.readouterr().out
+    metrics = json.loads((folder / "eval.json").read_text())["metrics"]
+    wanted = {keypoint_metric_name(metric, name) for metric in KEYPOINT_METRICS for name in names}
+    assert set(metrics) == {*METRIC_NAMES, *wanted}
+    assert all(f"{name} " in printed for name in wanted) and RECALL_NOTE in printed
+    assert all(value == -1 or 0 <= value <= 1 for value in metrics.values())
 
 
 @pytest.mark.parametrize(
