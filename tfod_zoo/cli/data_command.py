@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shapes.add_argument("--train", type=int, default=2000, metavar="N", help="training images (default 2000)")
     shapes.add_argument("--validation", type=int, default=400, metavar="N", help="validation images (default 400)")
     shapes.add_argument("--image-size", type=int, metavar="PIXELS", help="largest side (default 320x240)")
+    shapes.add_argument(
+        "--keypoints", metavar="NAME[,NAME]", help="shapes whose keypoints the label map names (default: all of them)"
+    )
     shapes.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed, the same images (default 0)")
 
 
@@ -87,12 +90,17 @@ def _print_import(report: ImportReport) -> None:
 
 
 def _shapes(args: argparse.Namespace) -> int:
-    from tfod_zoo.data.shapes import prepare_shapes
+    from tfod_zoo.data.shapes import CLASSES, prepare_shapes
 
     print(f"making {args.train} + {args.validation} images of shapes in {args.out}", flush=True)
     size = args.image_size if args.image_size is not None else (240, 320)
     train, validation, label_map = prepare_shapes(
-        args.out, train=args.train, validation=args.validation, image_size=size, seed=args.seed
+        args.out,
+        train=args.train,
+        validation=args.validation,
+        image_size=size,
+        seed=args.seed,
+        keypoint_classes=args.keypoints.split(",") if args.keypoints else CLASSES,
     )
     print(train)
     print(validation)
