@@ -11,6 +11,7 @@ from PIL import Image
 import tfod_zoo
 from tfod_zoo.cli import eval_command
 from tfod_zoo.config.generate import generate_pipeline
+from tfod_zoo.config.label_map import read_label_map
 from tfod_zoo.config.pipeline import write_pipeline
 from tfod_zoo.data.coco_json import import_coco, read_coco
 from tfod_zoo.data.shapes import prepare_shapes
@@ -123,4 +124,16 @@ def test_a_config_without_data_gets_a_sentence():
         with_eval_data(generate_pipeline(MOBILENET))
     coco = with_eval_data(generate_pipeline(MOBILENET), "tfds:coco/2017:validation").eval_input_reader[0]
     assert list(coco.tf_record_input_reader.input_path) == ["tfds:coco/2017:validation"]
-    assert coco.label_map_path.endswith(".pbtxt")
+    assert read_label_map(coco.label_map_path).max_id == 90
+
+
+def test_tfds_has_cocos_boxes_only():
+    """So keypoint models are measured on it by boxes: no keypoints are asked of it, no class that the model lacks."""
+    for name, classes in ((KEYPOINTS, 1), ("centernet_resnet50_v2_512x512_kpts_coco17_tpu-8", 90)):
+        pipeline = generate_pipeline(name)
+        reader = with_eval_data(pipeline, "tfds:coco/2017:validation").eval_input_reader[0]
+        assert reader.num_keypoints == 0 and pipeline.eval_input_reader[0].num_keypoints == 17
+        label_map = read_label_map(reader.label_map_path)
+        assert label_map.max_id == classes and {"id": 1, "name": "person"} in label_map.categories()
+        given = with_eval_data(pipeline, "val.tfrecord", reader.label_map_path).eval_input_reader[0]
+        assert given.num_keypoints == 17

@@ -131,6 +131,15 @@ def test_a_model_of_boxes_and_a_set_without_keypoints_are_measured_by_boxes():
     assert set(evaluate(boxes_only, dataset(one((DOG_BOX, 0, DOG))), LABELS)) == set(METRIC_NAMES)
 
 
+def test_a_model_of_keypoints_alone_is_measured_by_them():
+    detector = FixedDetector([[(DOG_BOX, 0.9, 0, DOG)]])
+    del detector._values["detection_boxes"]
+    metrics = evaluate(detector, dataset(one((DOG_BOX, 0, DOG))), LABELS)
+    assert metrics[DOG_MAP] == pytest.approx(1.0) and MAP not in metrics
+    with pytest.raises(EvaluationError, match="finds no boxes"):
+        evaluate(detector, dataset(one((DOG_BOX, 0, np.full((K, 2), np.nan)))), LABELS)
+
+
 def test_keypoints_that_do_not_fit_get_a_sentence():
     truths, found = one((DOG_BOX, 0, DOG)), [[(DOG_BOX, 0.9, 0, DOG)]]
     plain = LabelMap(tuple(LabelMapItem(item.id, item.name) for item in LABELS.items))

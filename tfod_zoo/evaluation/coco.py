@@ -89,7 +89,7 @@ def evaluate(
     Returns:
         `METRIC_NAMES` -> float in 0..1, or -1 where the data hold no ground truth of that size. For each class with
         keypoints also `coco_keypoints.KEYPOINT_METRICS`, as `Keypoints_<metric> ByCategory/<class>`; they are absent,
-        with a warning, where the data have no labelled keypoint of the class.
+        with a warning, where the data have no labelled keypoint of the class. A model without boxes has these only.
 
     An object's size is the annotation's own area in original pixels where the data set has one, as in COCO's official
     evaluation and every published table; otherwise the area of its box. TFOD always took the box, so its (small),
@@ -124,11 +124,18 @@ def evaluate(
         if limit is not None and collected.num_images >= limit:
             break
     collected.check()
-    metrics = coco_metrics(
-        collected.num_images, label_map.categories(), collected.truths, collected.found, per_category=per_category
-    )
+    metrics: dict[str, Any] = {}
+    if collected.with_boxes:
+        metrics = coco_metrics(
+            collected.num_images, label_map.categories(), collected.truths, collected.found, per_category=per_category
+        )
     for keypoints in collected.keypoints or ():
         metrics |= keypoints.metrics(collected.num_images)
+    if not metrics:
+        raise EvaluationError(
+            "The model finds no boxes, and the data have no labelled keypoints that it could be measured by; set "
+            "eval_input_reader's num_keypoints, or give data with keypoints."
+        )
     return metrics
 
 
@@ -189,6 +196,7 @@ class _Collected:
     found: list[dict[str, Any]] = field(default_factory=list)
     unknown_ids: dict[int, int] = field(default_factory=dict)
     keypoints: list[KeypointCollector] | None = None
+    with_boxes: bool = True  # a model may find keypoints alone
 
     def add_batch(
         self,
@@ -231,13 +239,16 @@ class _Collected:
 
     def _add_detections(self, found: dict[str, np.ndarray], original_hw: np.ndarray) -> None:
         scores = found["detection_scores"]
-        boxes = xywh(found["detection_boxes"], original_hw)
-        keypoints = found.get("detection_keypoints", np.zeros(0))
-        if not all(np.isfinite(values).all() for values in (scores, boxes, keypoints)):
+        self.with_boxes = "detection_boxes" in found
+        numbers = [found[key] for key in ("detection_boxes", "detection_keypoints") if key in found]
+        if not all(np.isfinite(values).all() for values in (scores, *numbers)):
             raise EvaluationError(
                 f"The model's detections on image {self.num_images + 1} are not finite numbers: its weights are "
                 "broken; evaluate an earlier checkpoint, and look for the step at which the training loss became NaN."
             )
+        if not self.with_boxes:
+            return
+        boxes = xywh(found["detection_boxes"], original_hw)
         for box, score, zero_based in zip(
             boxes.tolist(), scores.tolist(), found["detection_classes"].tolist(), strict=True
         ):

@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 # Larger than TFOD's 1: the metrics are the same at any batch size, and the cores are better used.
 DEFAULT_BATCH_SIZE = 8
 
+# The one class of a model of persons; its id is 1 in both maps.
+_PERSON = "/m/01g317"
+_PERSON_LABEL_MAP = COCO_LABEL_MAP.with_name("person.pbtxt")
+
 
 def with_eval_data(pipeline: Any, dataset: str | None = None, label_map: str | Path | None = None) -> Any:
     """A copy of `pipeline` whose first eval reader reads `dataset` with `label_map`; what is None stays.
 
-    `dataset` is a record glob or "tfds:NAME[/CONFIG]:SPLIT". COCO by its TFDS name brings COCO's label map.
+    `dataset` is a record glob or "tfds:NAME[/CONFIG]:SPLIT". COCO by its TFDS name brings COCO's label map, and is
+    measured by boxes alone.
 
     Raises:
         UsageError: there is then no reader or no label map to evaluate with.
@@ -32,7 +37,10 @@ def with_eval_data(pipeline: Any, dataset: str | None = None, label_map: str | P
     if label_map:
         reader.label_map_path = str(label_map)
     elif dataset and dataset.startswith("tfds:coco/"):
-        reader.label_map_path = str(COCO_LABEL_MAP)
+        persons_only = _finds_only_persons(changed.model)
+        reader.label_map_path = str(_PERSON_LABEL_MAP if persons_only else COCO_LABEL_MAP)
+    if dataset and dataset.startswith("tfds:coco/"):
+        reader.num_keypoints = 0  # TFDS has COCO's boxes without its keypoints
     paths = list(reader.tf_record_input_reader.input_path)
     if not paths or not all(_is_named(path) for path in paths):
         raise UsageError(
@@ -42,6 +50,12 @@ def with_eval_data(pipeline: Any, dataset: str | None = None, label_map: str | P
     if not _is_named(reader.label_map_path):
         raise UsageError("The config names no label map (eval_input_reader.label_map_path); add --label-map FILE.")
     return changed
+
+
+def _finds_only_persons(model: Any) -> bool:
+    """Whether a model has persons with their keypoints as its one class, as the zoo's MobileNet does."""
+    tasks = model.center_net.keypoint_estimation_task
+    return model.center_net.num_classes == 1 and [task.keypoint_class_name for task in tasks] == [_PERSON]
 
 
 def _is_named(path: str) -> bool:
