@@ -11,14 +11,14 @@ from PIL import Image
 import tfod_zoo
 from tfod_zoo.cli import eval_command
 from tfod_zoo.config.generate import generate_pipeline
-from tfod_zoo.config.label_map import read_label_map
+from tfod_zoo.config.label_map import PERSON_KEYPOINTS_LABEL_MAP, read_label_map
 from tfod_zoo.config.pipeline import write_pipeline
 from tfod_zoo.data.coco_json import import_coco, read_coco
 from tfod_zoo.data.shapes import prepare_shapes
 from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.evaluation.coco import METRIC_NAMES
 from tfod_zoo.evaluation.coco_keypoints import KEYPOINT_METRICS, RECALL_NOTE, keypoint_metric_name
-from tfod_zoo.evaluation.pipeline_data import with_eval_data
+from tfod_zoo.evaluation.pipeline_data import eval_label_map, with_eval_data
 
 MOBILENET = "centernet_mobilenetv2fpn_512x512_coco17_od"
 KEYPOINTS = "centernet_mobilenetv2fpn_512x512_coco17_kpts"
@@ -128,12 +128,21 @@ def test_a_config_without_data_gets_a_sentence():
 
 
 def test_tfds_has_cocos_boxes_only():
-    """So keypoint models are measured on it by boxes: no keypoints are asked of it, no class that the model lacks."""
-    for name, classes in ((KEYPOINTS, 1), ("centernet_resnet50_v2_512x512_kpts_coco17_tpu-8", 90)):
-        pipeline = generate_pipeline(name)
-        reader = with_eval_data(pipeline, "tfds:coco/2017:validation").eval_input_reader[0]
-        assert reader.num_keypoints == 0 and pipeline.eval_input_reader[0].num_keypoints == 17
-        label_map = read_label_map(reader.label_map_path)
-        assert label_map.max_id == classes and {"id": 1, "name": "person"} in label_map.categories()
-        given = with_eval_data(pipeline, "val.tfrecord", reader.label_map_path).eval_input_reader[0]
-        assert given.num_keypoints == 17
+    """So keypoint models are measured on it by boxes: no keypoints are asked of it."""
+    pipeline = generate_pipeline(KEYPOINTS)
+    reader = with_eval_data(pipeline, "tfds:coco/2017:validation").eval_input_reader[0]
+    assert reader.num_keypoints == 0 and pipeline.eval_input_reader[0].num_keypoints == 17
+    given = with_eval_data(pipeline, "val.tfrecord", reader.label_map_path).eval_input_reader[0]
+    assert given.num_keypoints == 17
+
+
+def test_a_model_of_persons_is_measured_by_persons(tmp_path):
+    def map_of(model, label_map):
+        return eval_label_map(with_eval_data(generate_pipeline(model), "val.tfrecord", label_map))
+
+    (person,) = map_of(KEYPOINTS, PERSON_KEYPOINTS_LABEL_MAP).items
+    assert (person.id, person.title, len(person.keypoints)) == (1, "person", 17)
+    assert map_of("centernet_resnet50_v2_512x512_kpts_coco17_tpu-8", PERSON_KEYPOINTS_LABEL_MAP).max_id == 90
+    cells = tmp_path / "cells.pbtxt"
+    cells.write_text('item { id: 1 name: "RBC" } item { id: 2 name: "WBC" }')
+    assert map_of(KEYPOINTS, cells).max_id == 2, "another data set's map is left to be refused"

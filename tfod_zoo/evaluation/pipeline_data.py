@@ -12,13 +12,9 @@ from tfod_zoo.errors import UsageError
 if TYPE_CHECKING:
     from tfod_zoo.data.errors import DataProblems
 
+_PERSON = "/m/01g317"  # its name in COCO's label map
 # Larger than TFOD's 1: the metrics are the same at any batch size, and the cores are better used.
 DEFAULT_BATCH_SIZE = 8
-
-# The one class of a model of persons; its id is 1 in both maps.
-_PERSON = "/m/01g317"
-_PERSON_LABEL_MAP = COCO_LABEL_MAP.with_name("person.pbtxt")
-
 
 def with_eval_data(pipeline: Any, dataset: str | None = None, label_map: str | Path | None = None) -> Any:
     """A copy of `pipeline` whose first eval reader reads `dataset` with `label_map`; what is None stays.
@@ -37,8 +33,7 @@ def with_eval_data(pipeline: Any, dataset: str | None = None, label_map: str | P
     if label_map:
         reader.label_map_path = str(label_map)
     elif dataset and dataset.startswith("tfds:coco/"):
-        persons_only = _finds_only_persons(changed.model)
-        reader.label_map_path = str(_PERSON_LABEL_MAP if persons_only else COCO_LABEL_MAP)
+        reader.label_map_path = str(COCO_LABEL_MAP)
     if dataset and dataset.startswith("tfds:coco/"):
         reader.num_keypoints = 0  # TFDS has COCO's boxes without its keypoints
     paths = list(reader.tf_record_input_reader.input_path)
@@ -52,19 +47,22 @@ def with_eval_data(pipeline: Any, dataset: str | None = None, label_map: str | P
     return changed
 
 
-def _finds_only_persons(model: Any) -> bool:
-    """Whether a model has persons with their keypoints as its one class, as the zoo's MobileNet does."""
-    tasks = model.center_net.keypoint_estimation_task
-    return model.center_net.num_classes == 1 and [task.keypoint_class_name for task in tasks] == [_PERSON]
-
-
 def _is_named(path: str) -> bool:
     return bool(path) and "PATH_TO_BE_CONFIGURED" not in path
 
 
 def eval_label_map(pipeline: Any) -> LabelMap:
-    """The label map that the first eval reader names."""
-    return read_label_map(pipeline.eval_input_reader[0].label_map_path)
+    """The label map that the first eval reader names.
+
+    A model whose only class is COCO's person, as the zoo's MobileNet of keypoints, is measured on COCO by persons.
+    """
+    label_map = read_label_map(pipeline.eval_input_reader[0].label_map_path)
+    network = pipeline.model.center_net
+    posed = [task.keypoint_class_name for task in network.keypoint_estimation_task]
+    if network.num_classes == 1 and posed == [_PERSON]:
+        persons = tuple(item for item in label_map.items if item.id == 1 and item.name == _PERSON)
+        return LabelMap(persons) if persons else label_map
+    return label_map
 
 
 def evaluate_pipeline(
