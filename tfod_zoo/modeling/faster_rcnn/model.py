@@ -106,6 +106,7 @@ class FasterRCNN(DetectionModel):
         true_image_shapes: tf.Tensor,
         training: bool = False,
         groundtruth: dict[str, tf.Tensor] | None = None,
+        proposals: Proposals | None = None,
     ) -> dict:
         """Normalised images to TFOD's prediction dict.
 
@@ -114,6 +115,7 @@ class FasterRCNN(DetectionModel):
           training: lets batch norm follow the batch, where the model was built for that.
           groundtruth: see the design's ground truth. Where it is given, the second stage sees the
             `second_stage_batch_size` proposals that a training step learns from, instead of all.
+          proposals: of another network, in place of this one's own.
 
         Raises:
           UsageError: `training` without `groundtruth`.
@@ -126,16 +128,17 @@ class FasterRCNN(DetectionModel):
         anchors, rows = self._anchors_for(learning=groundtruth is not None)
         if rows is not None:
             codes, logits = tf.gather(codes, rows, axis=1), tf.gather(logits, rows, axis=1)
-        proposals = propose(
-            codes,
-            logits,
-            tf.constant(anchors),
-            true_image_shapes,
-            max_proposals=config.first_stage_max_proposals,
-            iou_threshold=config.first_stage_nms_iou_threshold,
-            score_threshold=config.first_stage_nms_score_threshold,
-            static=self._static,
-        )
+        if proposals is None:
+            proposals = propose(
+                codes,
+                logits,
+                tf.constant(anchors),
+                true_image_shapes,
+                max_proposals=config.first_stage_max_proposals,
+                iou_threshold=config.first_stage_nms_iou_threshold,
+                score_threshold=config.first_stage_nms_score_threshold,
+                static=self._static,
+            )
         proposals = Proposals(*(tf.stop_gradient(value) for value in proposals))
         if groundtruth is not None:
             proposals = self._sampled(proposals, groundtruth)
