@@ -15,7 +15,7 @@ def heatmap_peaks(probabilities: tf.Tensor, kernel_size: int = 3) -> tf.Tensor:
     if kernel_size <= 1:
         return probabilities
     highest = tf.nn.max_pool2d(probabilities, kernel_size, strides=1, padding="SAME")
-    return tf.where(tf.abs(probabilities - highest) < PEAK_TOLERANCE, probabilities, 0.0)
+    return tf.where(highest - probabilities < PEAK_TOLERANCE, probabilities, 0.0)
 
 
 def top_k_peaks(peaks: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -28,8 +28,13 @@ def top_k_peaks(peaks: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tens
       scores `[B, k]` float32, descending; y, x and class, each `[B, k]` int32.
     """
     height, width, channels = peaks.shape[1:]
-    scores, index = tf.math.top_k(tf.reshape(peaks, [-1, height * width * channels]), k)
-    cell = index // channels
+    by_cell = tf.reshape(peaks, [-1, height * width, channels])
+    # The k best values lie in the k cells with the best maxima, so the sort that costs is over cells alone.
+    _, cells = tf.math.top_k(tf.reduce_max(by_cell, -1), min(k, height * width))
+    cells = tf.sort(cells, axis=-1)  # in the map's order, which settles ties
+    candidates = tf.gather(by_cell, cells, batch_dims=1)
+    scores, index = tf.math.top_k(tf.reshape(candidates, [-1, cells.shape[1] * channels]), k)
+    cell = tf.gather(cells, index // channels, batch_dims=1)
     return scores, cell // width, cell % width, index % channels
 
 

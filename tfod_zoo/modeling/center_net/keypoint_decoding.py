@@ -28,11 +28,9 @@ def keypoint_candidates(heatmap: tf.Tensor, offset: tf.Tensor, task: KeypointTas
     peaks = heatmap_peaks(tf.sigmoid(heatmap), task.config.peak_max_pool_kernel_size)
     count = min(task.config.num_candidates_per_keypoint, cells)
     scores, index = tf.math.top_k(tf.reshape(tf.transpose(peaks, [0, 3, 1, 2]), [-1, keypoints, cells]), count)
-    offsets = tf.reshape(offset, [-1, cells, offset.shape[-1] // 2, 2])
-    if task.config.per_keypoint_offset:
-        shift = tf.gather(tf.transpose(offsets, [0, 2, 1, 3]), index, batch_dims=2)
-    else:
-        shift = tf.gather(offsets[:, :, 0], index, batch_dims=1)
+    vectors = keypoints if task.config.per_keypoint_offset else 1  # in a cell
+    of_keypoint = tf.range(vectors)[:, None]
+    shift = tf.gather(tf.reshape(offset, [-1, cells * vectors, 2]), index * vectors + of_keypoint, batch_dims=1)
     return tf.cast(tf.stack([index // width, index % width], -1), tf.float32) + shift, scores
 
 
@@ -52,7 +50,8 @@ def refine_keypoints(
     """
     config = task.config
     valid = scores >= config.keypoint_candidate_score_threshold
-    distance = tf.norm(regressed[:, :, :, None] - candidates[:, None], axis=-1)  # [B, N, K, M]
+    away_y, away_x = (regressed[..., None, axis] - candidates[:, None, ..., axis] for axis in (0, 1))
+    distance = tf.sqrt(tf.square(away_y) + tf.square(away_x))  # [B, N, K, M]
     distance = tf.where(valid[:, None], distance, INVALID_DISTANCE)
     ranked = _ranked(scores[:, None], distance, boxes, task)
     best = tf.argmax(ranked, -1, output_type=tf.int32)  # [B, N, K]; ties to the lower index
