@@ -26,7 +26,9 @@ BATCH = 2
 def pipeline(tmp_path_factory):
     """MobileNetV2-FPN on 64x64 images of shapes."""
     folder = tmp_path_factory.mktemp("shapes")
-    training, validation, label_map = prepare_shapes(folder, train=16, validation=4, image_size=64, seed=3)
+    training, validation, label_map = prepare_shapes(
+        folder, train=16, validation=4, image_size=64, seed=3, keypoint_classes=("star",)
+    )
     return generate_pipeline(
         "centernet_mobilenetv2fpn_512x512_coco17_od",
         hardware="cpu",
@@ -114,6 +116,26 @@ def test_another_seed_or_model_is_refused_and_nothing_is_touched(pipeline, finis
     with pytest.raises(ZooError, match="another model"):
         train(other, folder, steps=9)
     assert sorted(os.listdir(folder)) == before
+
+
+def test_recomputation_learns_the_same(pipeline, every_step, tmp_path):
+    hourglass = changed(pipeline, 'model { center_net { feature_extractor { type: "hourglass_10" } } }')
+    plain = train(hourglass, tmp_path / "plain", steps=3, say=lambda line: None)
+    leaner = train(hourglass, tmp_path / "leaner", steps=3, recompute=True, say=lambda line: None)
+    assert [loss for _, loss in leaner.losses] == pytest.approx([loss for _, loss in plain.losses], rel=1e-4)
+    with pytest.raises(UsageError, match="only hourglass networks"):
+        train(pipeline, tmp_path / "other", recompute=True)
+
+
+def test_keypoint_tasks_need_their_keypoints(pipeline, tmp_path):
+    other = changed(pipeline, "train_input_reader { num_keypoints: 3 }")
+    other.model.center_net.keypoint_label_map_path = pipeline.train_input_reader.label_map_path
+    task = other.model.center_net.keypoint_estimation_task.add(task_name="star_pose", keypoint_class_name="star")
+    task.loss.localization_loss.l1_localization_loss.SetInParent()
+    task.loss.classification_loss.penalty_reduced_logistic_focal_loss.SetInParent()
+    with pytest.raises(UsageError, match=r"train_input_reader.num_keypoints is 3, but .* have 5"):
+        train(other, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_steps_and_settings_of_tf1_are_refused(pipeline, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from tfod_zoo.cli import train_command
 from tfod_zoo.training.progress import Progress, ProgressDisplay, spoken_duration
+from tfod_zoo.training.run import main_figures
 
 
 def test_help_needs_no_tensorflow():
@@ -20,6 +21,14 @@ def test_flags():
     train_command.add_arguments(parser)
     args = parser.parse_args(["--pipeline", "p", "--model-dir", "d", "--set", "a.b=1", "--set", "c=2", "--xla"])
     assert args.overrides == ["a.b=1", "c=2"] and args.xla and args.steps is None
+
+
+def test_the_figures_of_a_line():
+    boxes = {"DetectionBoxes_Precision/mAP": 0.5, "DetectionBoxes_Precision/mAP@.50IOU": 0.75}
+    keypoints = {"Keypoints_Precision/mAP ByCategory/star": 0.25}
+    assert main_figures(boxes) == "AP 0.500, AP50 0.750"
+    assert main_figures(boxes | keypoints) == "AP 0.500, AP50 0.750, keypoint AP 0.250 (star)"
+    assert main_figures(keypoints) == "keypoint AP 0.250 (star)"
 
 
 def test_without_model_garden_one_sentence_says_what_to_install():

@@ -33,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--eval-every", type=int, metavar="N", help="evaluate every N steps and at the end (default: do not)"
     )
     parser.add_argument("--checkpoint-every", type=int, metavar="N", help="steps between checkpoints (default: 1000)")
+    parser.add_argument(
+        "--recompute", action="store_true", help="compute activations twice to save memory (hourglass networks)"
+    )
     parser.add_argument("--xla", action="store_true", help="compile the train step with XLA (often slower on a CPU)")
 
 
@@ -63,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
             eval_every=args.eval_every,
             checkpoint_every=CHECKPOINT_EVERY if args.checkpoint_every is None else args.checkpoint_every,
             xla=args.xla,
+            recompute=args.recompute,
             strategy=strategy,
             say=display.say,
             on_progress=display.show,

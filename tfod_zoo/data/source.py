@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 from collections.abc import Callable, Sequence
@@ -103,11 +104,8 @@ def open_source(
         _check_keypoints(files, num_keypoints)
     classes = ClassTable(label_map)
     readers = max(1, min(num_readers, len(files), _MAX_OPEN_FILES))
-
-    def parse(raw: tf.Tensor) -> Tensors:
-        return parse_example(raw, classes, num_keypoints)
-
-    return Source(sum(counts), _file_reader(files, counts, readers), parse)
+    parse_record = functools.partial(parse_example, classes=classes, num_keypoints=num_keypoints)
+    return Source(sum(counts), _file_reader(files, counts, readers), parse_record)
 
 
 def _check_keypoints(files: list[str], num_keypoints: int) -> None:

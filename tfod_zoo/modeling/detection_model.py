@@ -72,6 +72,15 @@ class DetectionModel(tf_keras.Model):
         """Raw predictions and padded ground truth -> scalars under TFOD's loss keys; training minimises their sum."""
         raise NotImplementedError
 
+    def recompute_gradients(self, recompute: bool = True) -> None:
+        """Keeps fewer activations in training and computes them again, where a family has that.
+
+        Raises:
+          UsageError: this network has it not.
+        """
+        if recompute:
+            raise UsageError("only hourglass networks can recompute their gradients; train this one without.")
+
     @property
     def tfod_tree(self):
         """The model's variables as a trackable tree with TFOD's attribute names: what a checkpoint calls `model`."""

@@ -62,7 +62,8 @@ class TrainingResult:
 
 def main_figures(metrics: dict[str, Any]) -> str:
     """The metrics that decide, for a line: box AP and, per class that has them, keypoint AP."""
-    figures = [f"AP {metrics[MAP]:.3f}", f"AP50 {metrics[f'{MAP}@.50IOU']:.3f}"]
+    boxes = {"AP": MAP, "AP50": f"{MAP}@.50IOU"}
+    figures = [f"{title} {metrics[key]:.3f}" for title, key in boxes.items() if key in metrics]
     for key, value in metrics.items():
         if key.startswith(_KEYPOINT_MAP):
             figures.append(f"keypoint AP {value:.3f} ({key.removeprefix(_KEYPOINT_MAP)})")
@@ -85,7 +86,9 @@ def train(
     eval_every: int | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
     xla: bool = False,
+    recompute: bool = False,
     strategy: tf.distribute.Strategy | None = None,
+    make_task: Callable[..., DetectionTask] = DetectionTask,
     say: Callable[[str], None] = print,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> TrainingResult:
@@ -104,7 +107,9 @@ def train(
       eval_every: steps between evaluations on the eval reader, and one at the end; None for no evaluation.
       checkpoint_every: steps between checkpoints; there is also one at the start and one at the end.
       xla: compile the train step.
+      recompute: keep fewer activations and compute them again, for less memory and more time (hourglass networks).
       strategy: None for `default_strategy()`.
+      make_task: takes the arguments of `DetectionTask`; another one trains another part of the network.
       say: takes lines for the user, one at a time.
       on_progress: takes the progress, about twice a second at most.
 
@@ -130,11 +135,13 @@ def train(
 
     # Variables draw from the global generators, whatever ran in this process before.
     tf_keras.utils.set_random_seed(seed)
-    task = DetectionTask(pipeline, seed=seed, start_step=start or 0, fine_tune=source, xla=xla, say=say)
+    task = make_task(pipeline, seed=seed, start_step=start or 0, fine_tune=source, xla=xla, say=say)
     run = _Run(steps, on_progress, say)
     with strategy.scope(), _signals(run):
         model = task.build_model()
         _check_keypoints(pipeline, model)
+        if recompute:
+            model.recompute_gradients()
         if start is not None:
             # Refuses a checkpoint of another model by name and shape before anything is written.
             model.restore_checkpoint(tf.train.latest_checkpoint(str(folder)), mode="full")

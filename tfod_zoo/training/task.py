@@ -124,15 +124,21 @@ class DetectionTask(base_task.Task):
         optimizer.apply_gradients(pairs)
         return losses
 
+    def compute_losses(
+        self, model: tf_keras.Model, inputs: tf.Tensor, true_image_shapes: tf.Tensor, groundtruth: Tensors
+    ) -> Tensors:
+        """The losses that training minimises the sum of, under TFOD's keys, from normalised inputs `[B, H, W, 3]`."""
+        predictions = model(inputs, true_image_shapes, training=True, groundtruth=groundtruth)
+        return model.compute_losses(predictions, groundtruth, true_image_shapes)
+
     def _losses_and_gradients(
         self, features: Tensors, groundtruth: Tensors, model: Any, optimizer: Any
     ) -> tuple[Tensors, list[tf.Tensor | None]]:
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         assert self._ramp is not None
         with tf.GradientTape() as tape, self._ramp.at(optimizer.iterations):
-            shapes = features["true_image_shape"]
-            predictions = model(model.normalize(features["image"]), shapes, training=True)
-            losses = model.compute_losses(predictions, groundtruth, shapes)
+            inputs = model.normalize(features["image"])
+            losses = self.compute_losses(model, inputs, features["true_image_shape"], groundtruth)
             losses = {key: value / replicas for key, value in losses.items()}
             total = tf.add_n(list(losses.values()))
         return {**losses, TOTAL_LOSS: total}, tape.gradient(total, model.trainable_variables)
