@@ -9,7 +9,7 @@ from typing import Any
 from tfod_zoo.config import schema
 from tfod_zoo.config.label_map import COCO_LABEL_MAP, LabelMap, LabelMapItem, read_label_map
 from tfod_zoo.config.pipeline import merge_text, pipeline_text
-from tfod_zoo.config.recipes import PAD, PATCH, PERSON_EDGES, PERSON_KEYPOINTS, RECIPES, Recipe
+from tfod_zoo.config.recipes import DEFAULT_SIGMA, PAD, PATCH, PERSON_EDGES, PERSON_KEYPOINTS, RECIPES, Recipe
 from tfod_zoo.errors import UsageError
 from tfod_zoo.zoo.registry import ZooModel, get_model
 
@@ -543,9 +543,8 @@ eval_config {
         text += "num_visualizations: 10 max_num_boxes_to_visualize: 20 min_score_threshold: 0.2\n"
     known = {label: sigma for label, _, sigma in PERSON_KEYPOINTS}
     for item in posed:
-        # 0.05 is what TFOD takes for keypoints without a sigma of their own (spec: pipeline and training, 8.5).
         sigmas = "".join(
-            f'keypoint_label_to_sigmas {{ key: "{label}" value: {known.get(label, 0.05)} }}\n'
+            f'keypoint_label_to_sigmas {{ key: "{label}" value: {known.get(label, DEFAULT_SIGMA)} }}\n'
             for _, label in sorted(item.keypoints)
         )
         text += f'parameterized_metric {{ coco_keypoint_metrics {{ class_label: "{item.title}" {sigmas} }} }}\n'

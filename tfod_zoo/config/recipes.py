@@ -26,6 +26,8 @@ PERSON_KEYPOINTS = (
     ("left_ankle", 0.89, 0.089),
     ("right_ankle", 0.89, 0.089),
 )
+# What TFOD takes for keypoints without an OKS sigma of their own (spec: pipeline and training, 8.5).
+DEFAULT_SIGMA = 0.05
 # Lines of a person's skeleton, for drawing.
 PERSON_EDGES = (
     *((0, 1), (0, 2), (1, 3), (2, 4), (0, 5), (0, 6), (5, 7), (7, 9), (6, 8)),

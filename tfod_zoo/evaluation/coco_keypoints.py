@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfod_zoo.config.recipes import DEFAULT_SIGMA, PERSON_KEYPOINTS
 from tfod_zoo.evaluation.annotations import EvaluationError, object_areas, run_cocoeval, xywh
 
 if TYPE_CHECKING:
@@ -36,14 +37,7 @@ RECALL_NOTE = (
 )
 
 # How far annotators differ on each keypoint, in units of the object's scale; COCO's, as in the published configs.
-COCO_SIGMAS = {
-    "nose": 0.026,
-    **{f"{side}_{part}": sigma for side in ("left", "right") for part, sigma in (
-        ("eye", 0.025), ("ear", 0.035), ("shoulder", 0.079), ("elbow", 0.072), ("wrist", 0.062), ("hip", 0.107),
-        ("knee", 0.087), ("ankle", 0.089),
-    )},
-}
-DEFAULT_SIGMA = 0.05  # TFOD's, of keypoints that nobody has measured
+COCO_SIGMAS = {label: sigma for label, _, sigma in PERSON_KEYPOINTS}
 
 _MAX_DETECTIONS = 20  # an image; pycocotools' own for keypoints
 
