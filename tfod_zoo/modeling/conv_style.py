@@ -21,6 +21,34 @@ def _he_like() -> tf_keras.initializers.Initializer:
     return tf_keras.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
 
 
+class TapConv2D(tf_keras.layers.Conv2D):
+    """A SAME convolution of stride 1 made of matrix products, one for each place of the kernel.
+
+    For many channels on small maps, where it takes half to three quarters of the time of oneDNN's convolution: products
+    run at a CPU's full rate, and what a kernel's place has outside the map is not computed (of a 3x3 on a 4x4 map, 44
+    in 144).
+    """
+
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        height, width, channels = inputs.shape[1:]
+        total = None
+        for i in range(self.kernel_size[0]):
+            for j in range(self.kernel_size[1]):
+                down, right = (
+                    self.dilation_rate[0] * (i - (self.kernel_size[0] - 1) // 2),
+                    self.dilation_rate[1] * (j - (self.kernel_size[1] - 1) // 2),
+                )
+                if abs(down) >= height or abs(right) >= width:
+                    continue
+                seen = inputs[:, max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)]
+                product = tf.matmul(tf.reshape(seen, [-1, channels]), kernel[i, j])
+                product = tf.reshape(product, [-1, *seen.shape[1:3], self.filters])
+                spare = [[0, 0], [max(-down, 0), max(down, 0)], [max(-right, 0), max(right, 0)], [0, 0]]
+                product = tf.pad(product, spare) if down or right else product
+                total = product if total is None else total + product
+        return total
+
+
 @dataclass(frozen=True)
 class ConvStyle:
     """What the convolutions of one network have in common. The defaults are TFOD's ResNet bodies (spec, section 3.3).
@@ -30,6 +58,7 @@ class ConvStyle:
       initializer: makes a kernel initializer, a new one for each layer.
       l2: kernels add this times the sum of their squares to the loss; 0 for nothing.
       momentum, epsilon, center, scale: of batch norm.
+      layer: what convolutions are made of.
       update_statistics: False keeps batch norm on its moving averages in training too; its scale and shift still train.
     """
 
@@ -40,11 +69,12 @@ class ConvStyle:
     epsilon: float = 1e-5
     center: bool = True
     scale: bool = True
+    layer: type[tf_keras.layers.Conv2D] = tf_keras.layers.Conv2D
     update_statistics: bool = True
 
     def conv(self, filters: int, size: int, *, use_bias: bool = False, **options: Any) -> tf_keras.layers.Conv2D:
         """A convolution, SAME unless `options` say otherwise, without activation."""
-        return tf_keras.layers.Conv2D(
+        return self.layer(
             filters,
             size,
             use_bias=use_bias,
@@ -74,6 +104,21 @@ class BatchNorm(tf_keras.layers.BatchNormalization):
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         return super().call(inputs, training=bool(training) and self.update_statistics)
+
+
+def normalized(conv: tf_keras.layers.Conv2D, norm: "BatchNorm", x: tf.Tensor, training: bool = False) -> tf.Tensor:
+    """Batch norm of a convolution without bias; both are built.
+
+    On moving averages the two are one convolution with another kernel and a bias. TensorFlow sees that by itself where
+    it knows a convolution, but not in the products of a `TapConv2D`.
+    """
+    if (training and norm.update_statistics) or not isinstance(conv, TapConv2D):
+        return norm(conv(x), training=training)
+    scale = tf.math.rsqrt(norm.moving_variance + norm.epsilon)
+    scale = scale if norm.gamma is None else scale * norm.gamma
+    shift = -norm.moving_mean * scale
+    shift = shift if norm.beta is None else shift + norm.beta
+    return tf.nn.bias_add(conv.convolution_op(x, conv.kernel * scale), shift)
 
 
 def conv_style(hyperparams: Any, where: str, *, update_statistics: bool = True) -> ConvStyle:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras
 
-from tfod_zoo.modeling.conv_style import ConvStyle
+from tfod_zoo.modeling.conv_style import ConvStyle, normalized
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # residual blocks of conv2 to conv5
 _FILTERS = (64, 128, 256, 512)
@@ -32,13 +32,25 @@ class Bottleneck(tf_keras.layers.Layer):
             self.shortcut = style.conv(_EXPANSION * filters, 1, strides=stride, name="0_conv")
             self.shortcut_norm = style.norm(name="0_bn")
 
+    def build(self, input_shape: tf.TensorShape) -> None:
+        shapes = {self.conv_1: input_shape, self.shortcut: input_shape}
+        shapes[self.conv_2] = shapes[self.conv_3] = (None, None, None, self.conv_1.filters)
+        for conv, norm in self._pairs():
+            conv.build(shapes[conv])
+            norm.build((None, None, None, conv.filters))
+        super().build(input_shape)
+
+    def _pairs(self) -> list[tuple]:
+        pairs = [(self.conv_1, self.norm_1), (self.conv_2, self.norm_2), (self.conv_3, self.norm_3)]
+        return pairs if self.shortcut is None else [*pairs, (self.shortcut, self.shortcut_norm)]
+
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """`[N, h, w, C]` -> `[N, h / stride, w / stride, 4 * filters]`, sizes rounded up."""
-        y = self._activation(self.norm_1(self.conv_1(x), training=training))
-        y = self._activation(self.norm_2(self.conv_2(y), training=training))
-        y = self.norm_3(self.conv_3(y), training=training)
+        y = self._activation(normalized(self.conv_1, self.norm_1, x, training))
+        y = self._activation(normalized(self.conv_2, self.norm_2, y, training))
+        y = normalized(self.conv_3, self.norm_3, y, training)
         if self.shortcut is not None:
-            x = self.shortcut_norm(self.shortcut(x), training=training)
+            x = normalized(self.shortcut, self.shortcut_norm, x, training)
         return self._activation(x + y)
 
     def checkpoint_layers(self) -> list[tf_keras.layers.Layer]:
@@ -91,10 +103,15 @@ class ResNetV1(tf_keras.layers.Layer):
         self.norm = style.norm(name="conv1_bn")
         self.stages = [Stage(depth, number, style) for number in range(2, last + 1)]
 
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.conv.build(input_shape)
+        self.norm.build((None, None, None, self.conv.filters))
+        super().build(input_shape)
+
     def call(self, images: tf.Tensor, training: bool = False) -> list[tf.Tensor]:
         """`[B, H, W, 3]`, RGB with the channel means subtracted -> the stages' outputs, at strides 4, 8, 16 and 32."""
-        x = self.conv(tf.pad(images, [[0, 0], [3, 3], [3, 3], [0, 0]]))
-        x = self._activation(self.norm(x, training=training))
+        x = tf.pad(images, [[0, 0], [3, 3], [3, 3], [0, 0]])
+        x = self._activation(normalized(self.conv, self.norm, x, training))
         x = tf.nn.max_pool2d(x, 3, 2, "SAME")
         outputs = []
         for stage in self.stages:

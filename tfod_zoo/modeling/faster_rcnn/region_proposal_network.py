@@ -1,12 +1,13 @@
 """The region proposal network: an objectness and a box at every anchor (spec, section 5)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import tensorflow as tf
 import tf_keras
 
 from tfod_zoo.modeling import checkpoint
-from tfod_zoo.modeling.conv_style import ConvStyle
+from tfod_zoo.modeling.conv_style import ConvStyle, TapConv2D
 
 _SLOTS = 2  # background, object
 
@@ -33,7 +34,9 @@ class RegionProposalNetwork(tf_keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self._anchors_per_cell = anchors_per_cell
-        self.conv = style.conv(depth, kernel_size, use_bias=True, dilation_rate=dilation, name="conv")
+        self.conv = replace(style, layer=TapConv2D).conv(
+            depth, kernel_size, use_bias=True, dilation_rate=dilation, name="conv"
+        )
         self.box_heads, self.class_heads = (
             [style.conv(width * anchors_per_cell, 1, use_bias=True, name=f"{name}_{i}") for i in range(num_levels)]
             for name, width in (("box", 4), ("class", _SLOTS))

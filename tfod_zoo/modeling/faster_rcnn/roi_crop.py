@@ -1,7 +1,7 @@
 """Cutting proposals out of feature maps: bilinear samples on a grid, then max-pooling (spec, section 9).
 
-Two forms with the same numbers for boxes inside the map, as proposals are. The native one is TensorFlow's own operation,
-the fastest on a CPU; the matrix one is made of products, which XLA compiles and TPUs like.
+Two forms with the same numbers for boxes inside the map, as proposals are. The native one is an operation of
+TensorFlow, the fastest on a CPU; the matrix one is made of products, which XLA compiles and TPUs like.
 
 Each cell of the pooled crop is the maximum of its samples. They are computed as kernel x kernel crops, shifted against
 each other, whose maximum is taken place by place: the unpooled crop, four times as large, is never made, and only the
