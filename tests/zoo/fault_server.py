@@ -40,9 +40,11 @@ class Reply:
 
 
 class FaultServer(ThreadingHTTPServer):
-    """`plan[path]` is the replies of one path in turn, the last one for ever; `asked` has (path, Range) of each request.
+    """The server; it runs until `close()`.
 
     Attributes:
+      plan: path -> its replies in turn, the last one for ever.
+      asked: (path, Range) of each request.
       sent: body bytes sent so far, of all replies.
     """
 

@@ -1,4 +1,4 @@
-"""Each hazard of a transfer by name: the end is a verified model, or one clear sentence and a store as it was before."""
+"""Each hazard of a transfer by name: a verified model, or one clear sentence and a store as it was before."""
 
 import errno
 import gzip
@@ -139,7 +139,7 @@ class TestRange:
             zoo.plan[f"/m/{NAME}.tar.gz"] = zoo.plan[zoo.path]
         assert_model(store.download(NAME, tmp_path, mirror=f"{zoo.url}/m" if "x-goog-hash" in lost else None), files)
 
-    def test_part_of_one_address_goes_on_at_another_with_the_same_hash(self, zoo, tmp_path, archive, files, monkeypatch):
+    def test_part_of_one_address_goes_on_at_another_with_the_same_hash(self, zoo, tmp_path, archive, files):
         zoo.plan[f"/m/{NAME}.tar.gz"] = [Reply(archive, drop_after=200_000), Reply(b"", 503)]
         zoo.serve(archive)
         assert_model(store.download(NAME, tmp_path, mirror=f"{zoo.url}/m"), files)

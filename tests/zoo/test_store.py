@@ -265,7 +265,8 @@ class TestWhatTheZooReallyHas:
 
     def test_other_checkpoint_than_the_registrys_is_found_by_the_state_file(self, zoo, tmp_path, files):
         named = {name.replace("301", "7"): content for name, content in files.items()}
-        zoo.serve(make_archive({**named, "checkpoint/checkpoint": files["checkpoint/checkpoint"].replace(b"301", b"7")}))
+        named["checkpoint/checkpoint"] = files["checkpoint/checkpoint"].replace(b"301", b"7")
+        zoo.serve(make_archive(named))
         store.download(NAME, tmp_path)
         assert store.checkpoint_prefix(NAME, tmp_path).name == "ckpt-7"
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import random
 import struct
 import tarfile
@@ -50,7 +51,7 @@ def block(entries):
     """Contents of a block: each key stores what differs from the one before, one restart at the start."""
     out, last = bytearray(), b""
     for key, value in entries:
-        shared = next((at for at, (a, b) in enumerate(zip(key, last, strict=False)) if a != b), min(len(key), len(last)))
+        shared = len(os.path.commonprefix([key, last]))
         out += varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
         last = key
     return bytes(out) + struct.pack("<II", 0, 1)
@@ -88,7 +89,8 @@ def checkpoint(tensors):
             raw = of = value.tobytes()
             dtype, shape = _DTYPES[value.dtype.name], value.shape
         message = field(1, 0, varint(dtype)) + field(2, 2, shape_message(shape)) + field(4, 0, varint(len(data)))
-        entries.append((key.encode(), message + field(5, 0, varint(len(raw))) + field(6, 5, struct.pack("<I", masked(of)))))
+        message += field(5, 0, varint(len(raw))) + field(6, 5, struct.pack("<I", masked(of)))
+        entries.append((key.encode(), message))
         data += raw
     return table(entries), bytes(data)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 from tfod_zoo.cli.list_command import archive_size
-from tfod_zoo.zoo.registry import ZooModel, get_model
-from tfod_zoo.zoo.store import is_downloaded, model_folder
+from tfod_zoo.zoo.checkpoint_index import read_index
+from tfod_zoo.zoo.registry import ZooModel, get_model, list_models
+from tfod_zoo.zoo.store import checkpoint_prefix, is_downloaded, model_folder
 
-HELP = "everything known of one model, its defects too"
+HELP = "everything known of one model, its defects too, and its variables"
 EXAMPLE = "tfod-zoo show centernet_mobilenetv2fpn_512x512_coco17_od"
 
 # What `ZooModel.hints` names, in the words of the page.
@@ -17,12 +19,15 @@ _HINTS = {"archive_bytes": "size", "archive_folder": "folder", "checkpoint_prefi
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="a zoo name")
+    parser.add_argument("name", metavar="NAME|PREFIX", help="a zoo name; with --variables also a checkpoint's prefix")
+    parser.add_argument("--variables", action="store_true", help="the checkpoint's keys, shapes and types")
     parser.add_argument("--json", action="store_true", help="the same as JSON")
     parser.add_argument("--store", metavar="DIR", help="folder of the zoo's archives")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.variables:
+        return _show_variables(args)
     model = get_model(args.name)
     folder, downloaded = model_folder(model.name, args.store), is_downloaded(model.name, args.store)
     if args.json:
@@ -34,6 +39,22 @@ def run(args: argparse.Namespace) -> int:
             print(f"  {title if index == 0 else '':<16}{value}")
     print(f"  {'store':<16}{folder} ({'complete' if downloaded else 'not there'})")
     print(f"next: {_next_step(model, downloaded)}")
+    return 0
+
+
+def _show_variables(args: argparse.Namespace) -> int:
+    prefix = Path(args.name)
+    if args.name in list_models() or not prefix.parent.is_dir() or not list(prefix.parent.glob(f"{prefix.name}*")):
+        prefix = checkpoint_prefix(args.name, args.store)
+    tensors = read_index(prefix).tensors
+    if args.json:
+        rows = [{"key": entry.key, "shape": list(entry.shape), "dtype": entry.dtype} for entry in tensors]
+        print(json.dumps({"checkpoint": str(prefix), "variables": rows}, indent=2))
+        return 0
+    width = max((len(str(list(entry.shape))) for entry in tensors), default=0)
+    for entry in tensors:
+        print(f"{entry.dtype:<8}  {str(list(entry.shape)):<{width}}  {entry.key}")
+    print(f"\n{len(tensors)} tensors with {sum(entry.size for entry in tensors) / 1e6:.1f} MB in {prefix}")
     return 0
 
 

@@ -20,7 +20,7 @@ from tfod_zoo.zoo.origin import BY_HAND, ORIGIN_NAME, Origin, now
 from tfod_zoo.zoo.process_lock import process_lock
 from tfod_zoo.zoo.progress import TransferBoard
 from tfod_zoo.zoo.registry import ZooModel
-from tfod_zoo.zoo.transfer import AddressError, NoSpaceError, fetch
+from tfod_zoo.zoo.transfer import AddressError, NoSpaceError, NotAsLockedError, fetch
 from tfod_zoo.zoo.verify import FAILED, PASSED, UNCHECKED, WARNING, Finding, verify_folder
 from tfod_zoo.zoo.workspace import FOLDER_NAME, Workspace
 
@@ -138,13 +138,15 @@ class _Bringing:
         else:
             kept = "nothing was kept"
         advice = "" if self._options.from_file else "; check the network or the proxy, or give --mirror or --from-file"
+        if any(isinstance(failure, NotAsLockedError) for failure in failures):
+            advice = "; --update-lock accepts a change on purpose"
         raise ZooError(f"Cannot get {self._model.name}: {reasons}; {kept}{advice}.")
 
     def _from_one(self, place: str | Path) -> None:
         name = self._model.name
         archive, found, transport = self._receive(place)
         if self._locked and (wrong := self._locked.contradiction(found)):
-            raise AddressError(f"{place} has {wrong} (--update-lock accepts it)")
+            raise NotAsLockedError(f"{place} has {wrong}")
         self._warn_of_size(found)
         try:
             with self._board.work(f"{name}: unpacking", found.size) as show:
@@ -159,7 +161,7 @@ class _Bringing:
         inside = top.relative_to(self._workspace.unpacked).as_posix()
         Origin(name, str(place), now(), found, findings, _below(files, inside)).write(top)
         with process_lock(self._store / FOLDER_NAME / "archives.lock"):
-            write_lock(self._store, name, LockedArchive(found.size, found.sha256))
+            write_lock(self._store, name, LockedArchive(found.size, found.sha256), self._workspace.folder)
         self._move(top)
 
     def _receive(self, place: str | Path) -> tuple[Path, Digests, Finding]:

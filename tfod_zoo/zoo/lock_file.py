@@ -10,7 +10,6 @@ It is text, one line an archive, sorted, made to be kept under version control a
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
 from pathlib import Path
 
@@ -65,10 +64,14 @@ def read_lock(store: Path) -> dict[str, LockedArchive]:
     return locked
 
 
-def write_lock(store: Path, name: str, archive: LockedArchive) -> None:
-    """Puts one archive into the lock file; readers see the old file or the new one. Call under the store's lock."""
+def write_lock(store: Path, name: str, archive: LockedArchive, scratch: Path) -> None:
+    """Puts one archive into the lock file; readers see the old file or the new one. Call under the store's lock.
+
+    Args:
+      scratch: a folder of this process on the same disk.
+    """
     locked = {**read_lock(store), name: archive}
     lines = [f"{locked[key].sha256}  {locked[key].size:>11}  {key}.tar.gz\n" for key in sorted(locked)]
-    replacement = store / f".{LOCK_NAME}.{os.getpid()}"
+    replacement = scratch / LOCK_NAME
     replacement.write_text(_HEADER + "".join(lines), encoding="utf-8")
     replacement.replace(store / LOCK_NAME)

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Column
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -19,8 +20,10 @@ class TransferBoard:
         self.console = Console(stderr=True)
         self.bars: Progress | None = None
         if self.console.is_terminal:
-            columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-            self.bars = Progress(TextColumn("{task.description}"), *columns, console=self.console, transient=True)
+            # On a narrow terminal the long names give way, not the figures.
+            name = TextColumn("{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"))
+            columns = (name, BarColumn(20), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+            self.bars = Progress(*columns, console=self.console, transient=True, expand=True)
         self._lock = threading.Lock()
 
     def __enter__(self) -> TransferBoard:

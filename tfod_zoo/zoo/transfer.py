@@ -48,6 +48,10 @@ class AddressError(ZooError):
         self.again, self.resumable = again, resumable
 
 
+class NotAsLockedError(AddressError):
+    """The archive is not the one in the lock file."""
+
+
 class _BrokeOff(Exception):
     """The connection was lost; what came so far is good."""
 
@@ -203,8 +207,8 @@ class _Transfer:
             raise AddressError(f"{response.url} is plain http and states no hash, so that what it sends cannot be "
                                "verified")
         if self._locked and size is not None and size != self._locked.size:
-            raise AddressError(f"{self._url} has {size} bytes where {LOCK_NAME} has {self._locked.size} bytes with "
-                               f"sha256 {self._locked.sha256}")
+            raise NotAsLockedError(f"{self._url} has {size} bytes where {LOCK_NAME} has {self._locked.size} bytes with "
+                                   f"sha256 {self._locked.sha256}")
 
     def _write(self, response: requests.Response, total: int | None) -> None:
         """Appends the body to the archive."""

@@ -52,7 +52,12 @@ class Workspace:
     """A model's working folder, taken by this process; a context manager.
 
     On leaving, an unfinished archive is kept for the next attempt if `keep()` was called, and all else is removed.
+
+    Attributes:
+      folder: this process's own while it is in the context.
     """
+
+    folder: Path
 
     def __init__(self, store: Path, name: str):
         self._home, self._name = store / FOLDER_NAME, name
@@ -60,25 +65,22 @@ class Workspace:
 
     @property
     def archive(self) -> Path:
-        return self._folder / "archive.tar.gz"
+        return self.folder / "archive.tar.gz"
 
     @property
     def unpacked(self) -> Path:
-        return self._folder / "unpacked"
+        return self.folder / "unpacked"
 
     def __enter__(self) -> Workspace:
         own = f"{self._name}@{_host()}@{os.getpid()}@{secrets.token_hex(4)}"
-        self._folder = self._home / own
-        for left in _left_behind(self._home, self._name):
-            try:
-                left.rename(self._folder)
-                break
-            except OSError:  # another process took it
-                continue
-        else:
-            self._folder.mkdir(parents=True)
+        self.folder = self._home / own
+        left_behind = _left_behind(self._home, self._name)
+        while left_behind and not self.folder.exists():
+            with contextlib.suppress(OSError):  # another process took it
+                left_behind.pop(0).rename(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.unpacked, ignore_errors=True)
-        for left in _left_behind(self._home, self._name):
+        for left in left_behind:
             shutil.rmtree(left, ignore_errors=True)
         return self
 
@@ -86,8 +88,8 @@ class Workspace:
         if self._keep and self.received():
             shutil.rmtree(self.unpacked, ignore_errors=True)
             with contextlib.suppress(OSError):
-                self._folder.rename(self._home / f"{self._name}@")
-        shutil.rmtree(self._folder, ignore_errors=True)
+                self.folder.rename(self._home / f"{self._name}@")
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def keep(self) -> None:
         """Lets the next attempt go on with what came so far."""
@@ -118,7 +120,7 @@ class Workspace:
 
     @property
     def _source_file(self) -> Path:
-        return self._folder / "source.json"
+        return self.folder / "source.json"
 
 
 def leftovers(store: Path) -> list[Path]:
