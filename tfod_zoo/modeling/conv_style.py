@@ -106,19 +106,30 @@ class BatchNorm(tf_keras.layers.BatchNormalization):
         return super().call(inputs, training=bool(training) and self.update_statistics)
 
 
-def normalized(conv: tf_keras.layers.Conv2D, norm: "BatchNorm", x: tf.Tensor, training: bool = False) -> tf.Tensor:
-    """Batch norm of a convolution without bias; both are built.
+def normalized(
+    conv: tf_keras.layers.Conv2D,
+    norm: "BatchNorm",
+    activation: Callable[[tf.Tensor], tf.Tensor],
+    x: tf.Tensor,
+    training: bool = False,
+) -> tf.Tensor:
+    """A convolution without bias, its batch norm and an activation; both layers are built.
 
-    On moving averages the two are one convolution with another kernel and a bias. TensorFlow sees that by itself where
-    it knows a convolution, but not in the products of a `TapConv2D`.
+    On moving averages the first two are one convolution with another kernel and a bias. TensorFlow sees that by itself
+    where it knows a convolution, but not in the products of a `TapConv2D`.
     """
     if (training and norm.update_statistics) or not isinstance(conv, TapConv2D):
-        return norm(conv(x), training=training)
+        return activation(norm(conv(x), training=training))
     scale = tf.math.rsqrt(norm.moving_variance + norm.epsilon)
     scale = scale if norm.gamma is None else scale * norm.gamma
     shift = -norm.moving_mean * scale
     shift = shift if norm.beta is None else shift + norm.beta
-    return tf.nn.bias_add(conv.convolution_op(x, conv.kernel * scale), shift)
+    kernel = conv.kernel * scale
+    if conv.kernel_size != (1, 1):
+        return activation(tf.nn.bias_add(conv.convolution_op(x, kernel), shift))
+    # Product, bias and activation next to each other become one operation.
+    y = activation(tf.nn.bias_add(tf.matmul(tf.reshape(x, [-1, x.shape[-1]]), kernel[0, 0]), shift))
+    return tf.reshape(y, [-1, *x.shape[1:3], conv.filters])
 
 
 def conv_style(hyperparams: Any, where: str, *, update_statistics: bool = True) -> ConvStyle:

@@ -70,27 +70,25 @@ def multiclass_non_max_suppression(
     eligible = ranked > score_threshold
     if num_valid_boxes is not None:
         eligible &= (tf.range(count) < num_valid_boxes[:, None])[:, None]
+    window = None if clip_window is None else tf.broadcast_to(clip_window, [tf.shape(boxes)[0], 4])
     if classes == 1:
         index, kept = _keep_from_sorted(boxes[:, :, 0], ranked[:, 0], eligible[:, 0], iou_threshold, max_per_class)
         class_of = tf.zeros_like(index)
-        candidates = tf.gather(boxes[:, :, 0], index, batch_dims=1)
         values = tf.gather(ranked[:, 0], index, batch_dims=1)
+        candidates = _clipped(tf.gather(boxes[:, :, 0], index, batch_dims=1), window)
     else:
-        kept = _keep_one_a_round(tf.transpose(boxes, [0, 2, 1, 3]), ranked, eligible, iou_threshold, max_per_class)
-        kept = tf.reshape(kept, [-1, classes * count])
-        values = tf.reshape(ranked, [-1, classes * count])
-        every = tf.range(classes * count)
-        index, class_of = tf.zeros_like(kept, tf.int32) + every % count, tf.zeros_like(kept, tf.int32) + every // count
         by_class = tf.transpose(boxes, [0, 2, 1, 3])
-        candidates = tf.reshape(
-            tf.broadcast_to(by_class, [tf.shape(boxes)[0], classes, count, 4]), [-1, classes * count, 4]
+        candidates = _clipped(tf.reshape(by_class, [-1, by_class.shape[1] * count, 4]), window)
+        candidates = tf.reshape(candidates, tf.shape(by_class)) + tf.zeros([classes, 1, 1])  # [B, C, N, 4]
+        kept = _keep_one_a_round(
+            by_class, ranked, eligible, area(candidates) > 0, iou_threshold, max_per_class, max_total
         )
-    window = None if clip_window is None else tf.broadcast_to(clip_window, [tf.shape(boxes)[0], 4])[:, None]
-    if window is not None:
-        candidates = clip_to_window(candidates, window[:, 0])
-    alive = kept & (area(candidates) > 0)
+        kept, values = (tf.reshape(tensor, [-1, classes * count]) for tensor in (kept, ranked))
+        candidates = tf.reshape(candidates, [-1, classes * count, 4])
+        every = tf.zeros_like(kept, tf.int32) + tf.range(classes * count)
+        index, class_of = every % count, every // count
     # -1 as TFOD marks them: real detections come first, then those without area, and never a suppressed one.
-    values = tf.where(alive, values, tf.where(kept, -1.0, -2.0))
+    values = tf.where(kept & (area(candidates) > 0), values, tf.where(kept, -1.0, -2.0))
 
     values, best = tf.math.top_k(values, min(max_total, values.shape[1]))
     rows = [tf.gather(tensor, best, batch_dims=1) for tensor in (candidates, class_of, index)]
@@ -101,8 +99,8 @@ def multiclass_non_max_suppression(
     )
     real = values >= 0
     if window is not None and change_coordinate_frame:
-        size = window[..., 2:] - window[..., :2]
-        out_boxes = (out_boxes - tf.tile(window[..., :2], [1, 1, 2])) / tf.tile(size, [1, 1, 2])
+        corner, size = window[:, None, :2], window[:, None, 2:] - window[:, None, :2]
+        out_boxes = (out_boxes - tf.tile(corner, [1, 1, 2])) / tf.tile(size, [1, 1, 2])
     shown = values > -2 if keep_degenerate else real
     out_index = tf.where(real, out_index, 0)
     fields = {
@@ -190,9 +188,19 @@ def _greedy_fixed_point(free: tf.Tensor, overlaps: tf.Tensor) -> tf.Tensor:
 
 
 def _keep_one_a_round(
-    boxes: tf.Tensor, scores: tf.Tensor, eligible: tf.Tensor, iou_threshold: float, limit: int
+    boxes: tf.Tensor,
+    scores: tf.Tensor,
+    eligible: tf.Tensor,
+    counts: tf.Tensor,
+    iou_threshold: float,
+    limit: int,
+    enough: int,
 ) -> tf.Tensor:
-    """Greedy choice in all classes side by side: boxes `[B, q, N, 4]`, scores `[B, C, N]` -> kept `[B, C, N]` bool."""
+    """Greedy choice in all classes side by side: boxes `[B, q, N, 4]`, scores `[B, C, N]` -> kept `[B, C, N]` bool.
+
+    At most `limit` rounds, and none once an image has `enough` kept boxes that count, better than all that are left:
+    what later rounds add would never be returned.
+    """
     count = scores.shape[2]
     lowest = scores.dtype.min
     positions = tf.range(count)
@@ -201,7 +209,9 @@ def _keep_one_a_round(
         overlaps = _overlaps(boxes[:, 0], boxes[:, 0], iou_threshold)  # [B, N, N]
 
     def goes_on(step, left, kept):
-        return (step < limit) & tf.reduce_any(left > lowest)
+        next_score = tf.reduce_max(left, [1, 2], keepdims=True)
+        better = tf.reduce_sum(tf.cast(kept & counts & (scores > next_score), tf.int32), [1, 2])
+        return (step < limit) & tf.reduce_any((next_score[:, 0, 0] > lowest) & (better < enough))
 
     def keep_best(step, left, kept):
         best = tf.argmax(left, -1, output_type=tf.int32)  # [B, C]
@@ -232,6 +242,10 @@ def _overlaps(some: tf.Tensor, others: tf.Tensor, iou_threshold: float) -> tf.Te
     intersection = height * width
     areas = area(some)[..., :, None] + area(others)[..., None, :]
     return intersection > iou_threshold * (areas - intersection)
+
+
+def _clipped(boxes: tf.Tensor, window: tf.Tensor | None) -> tf.Tensor:
+    return boxes if window is None else clip_to_window(boxes, window)
 
 
 def _zero_unless(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

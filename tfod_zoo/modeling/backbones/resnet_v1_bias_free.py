@@ -46,11 +46,11 @@ class Bottleneck(tf_keras.layers.Layer):
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """`[N, h, w, C]` -> `[N, h / stride, w / stride, 4 * filters]`, sizes rounded up."""
-        y = self._activation(normalized(self.conv_1, self.norm_1, x, training))
-        y = self._activation(normalized(self.conv_2, self.norm_2, y, training))
-        y = normalized(self.conv_3, self.norm_3, y, training)
+        y = normalized(self.conv_1, self.norm_1, self._activation, x, training)
+        y = normalized(self.conv_2, self.norm_2, self._activation, y, training)
+        y = normalized(self.conv_3, self.norm_3, tf.identity, y, training)
         if self.shortcut is not None:
-            x = normalized(self.shortcut, self.shortcut_norm, x, training)
+            x = normalized(self.shortcut, self.shortcut_norm, tf.identity, x, training)
         return self._activation(x + y)
 
     def checkpoint_layers(self) -> list[tf_keras.layers.Layer]:
@@ -111,7 +111,7 @@ class ResNetV1(tf_keras.layers.Layer):
     def call(self, images: tf.Tensor, training: bool = False) -> list[tf.Tensor]:
         """`[B, H, W, 3]`, RGB with the channel means subtracted -> the stages' outputs, at strides 4, 8, 16 and 32."""
         x = tf.pad(images, [[0, 0], [3, 3], [3, 3], [0, 0]])
-        x = self._activation(normalized(self.conv, self.norm, x, training))
+        x = normalized(self.conv, self.norm, self._activation, x, training)
         x = tf.nn.max_pool2d(x, 3, 2, "SAME")
         outputs = []
         for stage in self.stages:
