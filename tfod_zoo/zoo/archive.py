@@ -14,6 +14,7 @@ import shutil
 import tarfile
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
@@ -51,15 +52,19 @@ class FileFacts:
 
 
 class _Unzipped:
-    """The tar inside a .tar.gz as a stream. Reading past what `allow` permitted, or past the ratio, raises."""
+    """The tar inside a .tar.gz as a stream. Reading past what `allow` permitted, or past the ratio, raises.
 
-    def __init__(self, file: IO[bytes], show: Show):
-        self._file, self._show = file, show
+    One chunk is unpacked ahead by the thread of `pool`, while the one before it is written.
+    """
+
+    def __init__(self, file: IO[bytes], show: Show, pool: ThreadPoolExecutor):
+        self._file, self._show, self._pool = file, show, pool
         self._inflater: Any = zlib.decompressobj(_GZIP)
         self._packed = b""
         self._taken = self._given = 0
         self._ready = bytearray()
         self._allowed = _MAX_HEADER_BYTES
+        self._ahead = pool.submit(self._inflate)
 
     def allow(self, count: int) -> None:
         """Permits `count` more bytes."""
@@ -67,24 +72,20 @@ class _Unzipped:
 
     def read(self, count: int) -> bytes:
         """Up to `count` bytes, less only at the end."""
-        while len(self._ready) < count and (chunk := self._inflate(count - len(self._ready))):
-            if not self._ready and len(chunk) == count:
-                return self._give(chunk)
+        while len(self._ready) < count and (chunk := self._ahead.result()):
+            self._ahead = self._pool.submit(self._inflate)
             self._ready += chunk
         given = bytes(self._ready[:count])
         del self._ready[:count]
-        return self._give(given)
-
-    def _give(self, chunk: bytes) -> bytes:
-        self._given += len(chunk)
+        self._given += len(given)
         if self._given > self._allowed:
             raise ArchiveError("has a header longer than any zoo archive's")
         if self._given > min(_MAX_UNPACKED_BYTES, _RATIO_FREE_BYTES + _MAX_RATIO * self._taken):
             raise ArchiveError(f"unpacks {self._taken} bytes to more than {self._given}: a bomb, not a model")
-        return chunk
+        return given
 
-    def _inflate(self, count: int) -> bytes:
-        """The next bytes of the tar, at most `count`; empty at the end of the file."""
+    def _inflate(self) -> bytes:
+        """The next bytes of the tar, at most a chunk; empty at the end of the file."""
         while True:
             if self._inflater.eof:
                 self._packed = self._inflater.unused_data or self._read_packed()
@@ -100,7 +101,7 @@ class _Unzipped:
                 if not self._packed:
                     raise DamagedArchiveError("is damaged (it ends too early)")
             try:
-                chunk = self._inflater.decompress(self._packed, count)
+                chunk = self._inflater.decompress(self._packed, _CHUNK_BYTES)
             except zlib.error as error:
                 raise DamagedArchiveError(f"is damaged ({error})") from error
             self._packed = self._inflater.unconsumed_tail
@@ -137,8 +138,8 @@ def unpack(archive: Path, target: Path, show: Show = lambda packed_bytes: None) 
     """
     files: dict[str, FileFacts] = {}
     target.mkdir()
-    with open(archive, "rb") as packed:
-        stream = _Unzipped(packed, show)
+    with open(archive, "rb") as packed, ThreadPoolExecutor(1) as pool:
+        stream = _Unzipped(packed, show, pool)
         try:
             with tarfile.open(fileobj=cast(Any, stream), mode="r|", bufsize=_CHUNK_BYTES) as members:
                 for count, member in enumerate(members):

@@ -40,12 +40,12 @@ class StatedHashes:
 
 @dataclasses.dataclass(frozen=True)
 class Digests:
-    """Size and hashes of a file, hexadecimal."""
+    """Size and hashes of a file, hexadecimal; md5 only where a host states one."""
 
     size: int
     sha256: str
-    md5: str
     crc32c: str
+    md5: str | None = None
 
     def contradiction(self, stated: StatedHashes) -> str | None:
         """The first hash that is not as stated, "md5 ... where its host states ..."; None when all agree."""
@@ -57,12 +57,21 @@ class Digests:
 
 
 class Hasher:
-    """Takes bytes piece by piece; the same for a transfer as it comes and for a file that is there."""
+    """Takes bytes piece by piece; the same for a transfer as it comes and for a file that is there.
 
-    def __init__(self) -> None:
+    Args:
+      with_md5: takes the md5 too, which costs more than all else.
+    """
+
+    def __init__(self, with_md5: bool = False) -> None:
         self.size = 0
         self._crc = 0
-        self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        self._sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False) if with_md5 else None
+
+    def can_tell(self, stated: StatedHashes) -> bool:
+        """Whether it takes every hash that is stated."""
+        return self._md5 is not None or stated.md5 is None
 
     def update(self, chunk: bytes) -> None:
         import google_crc32c
@@ -70,7 +79,8 @@ class Hasher:
         self.size += len(chunk)
         self._crc = google_crc32c.extend(self._crc, chunk)
         self._sha256.update(chunk)
-        self._md5.update(chunk)
+        if self._md5:
+            self._md5.update(chunk)
 
     def update_from(self, path: Path, show: Callable[[int], None] = lambda size: None) -> None:
         """Takes a whole file, calling `show` with the bytes so far."""
@@ -80,4 +90,5 @@ class Hasher:
                 show(self.size)
 
     def digests(self) -> Digests:
-        return Digests(self.size, self._sha256.hexdigest(), self._md5.hexdigest(), f"{self._crc:08x}")
+        md5 = self._md5.hexdigest() if self._md5 else None
+        return Digests(self.size, self._sha256.hexdigest(), f"{self._crc:08x}", md5)

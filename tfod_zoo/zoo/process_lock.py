@@ -44,11 +44,22 @@ def process_lock(path: Path, waiting: Callable[[], None] = lambda: None) -> Iter
             path.parent.rmdir()
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder with those above it, even while other processes remove them again because they are empty."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            return
+        except (FileExistsError, FileNotFoundError):
+            if attempt == _ATTEMPTS - 1 or path.is_file():
+                raise
+
+
 def _acquire(path: Path, waiting: Callable[[], None]):
     from filelock import FileLock, Timeout
 
     for attempt in range(_ATTEMPTS):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         lock = FileLock(path)
         try:
             try:
@@ -57,8 +68,8 @@ def _acquire(path: Path, waiting: Callable[[], None]):
                 waiting()
                 lock.acquire(poll_interval=_POLL_SECONDS)
             return lock
-        except FileNotFoundError:
-            # The one before removed the folder in between.
+        except (FileExistsError, FileNotFoundError):
+            # The one before removed the folder in between, which filelock may make too.
             if attempt == _ATTEMPTS - 1:
                 raise
         except NotImplementedError:

@@ -135,7 +135,8 @@ class _Transfer:
         source = self._workspace.source() if self.may_resume else None
         offset = self._workspace.received() if source else 0
         if offset and source and source.url == self._url and source.size == offset:
-            return self._check(offset, StatedHashes(source.md5, source.crc32c))  # all of it came before
+            stated = StatedHashes(source.md5, source.crc32c)
+            return self._check(self._hash_received(stated), offset, stated)  # all of it came before
         # The stored bytes are wanted: a host that holds a .tar.gz as "gzip-encoded tar" must not unpack it on the way.
         headers = {"Accept-Encoding": "gzip"}
         if offset and source:
@@ -158,10 +159,10 @@ class _Transfer:
             with response:
                 total, stated = self._examine(response, source, offset)
                 try:
-                    self._write(response, total)
+                    hasher = self._write(response, total, stated)
                 except (urllib3.exceptions.HTTPError, requests.RequestException) as error:
                     raise _BrokeOff(_cause(error)) from error
-        return self._check(total, stated)
+        return self._check(hasher, total, stated)
 
     def _examine(
         self, response: requests.Response, source: Source | None, offset: int
@@ -182,7 +183,7 @@ class _Transfer:
         here.size = _length(response)
         self._check_announcement(response, here.size, stated)
         self._workspace.restart(here)
-        self._hasher = Hasher()
+        self._hasher = None
         _need_space(self._workspace.archive.parent, here.size)
         return here.size, stated
 
@@ -210,9 +211,9 @@ class _Transfer:
             raise NotAsLockedError(f"{self._url} has {size} bytes where {LOCK_NAME} has {self._locked.size} bytes with "
                                    f"sha256 {self._locked.sha256}")
 
-    def _write(self, response: requests.Response, total: int | None) -> None:
-        """Appends the body to the archive."""
-        hasher = self._hash_received()
+    def _write(self, response: requests.Response, total: int | None, stated: StatedHashes) -> Hasher:
+        """Appends the body to the archive; the hashes of all that it then holds."""
+        hasher = self._hash_received(stated)
         with (
             open(self._workspace.archive, "ab", buffering=0) as out,
             self._board.work(self._label, total, hasher.size) as show,
@@ -226,17 +227,19 @@ class _Transfer:
                 _append(out, chunk)
                 hasher.update(chunk)
                 show(hasher.size)
+        return hasher
 
-    def _hash_received(self) -> Hasher:
+    def _hash_received(self, stated: StatedHashes) -> Hasher:
         """The hashes of all that the archive holds; read again if an earlier process wrote it."""
-        if self._hasher is None or self._hasher.size != self._workspace.received():
-            self._hasher = Hasher()
+        hasher = self._hasher
+        if hasher is None or hasher.size != self._workspace.received() or not hasher.can_tell(stated):
+            hasher = self._hasher = Hasher(with_md5=stated.md5 is not None)
             if self._workspace.received():
-                self._hasher.update_from(self._workspace.archive)
-        return self._hasher
+                hasher.update_from(self._workspace.archive)
+        return hasher
 
-    def _check(self, total: int | None, stated: StatedHashes) -> tuple[Digests, StatedHashes]:
-        found = self._hash_received().digests()
+    def _check(self, hasher: Hasher, total: int | None, stated: StatedHashes) -> tuple[Digests, StatedHashes]:
+        found = hasher.digests()
         if total is not None and found.size < total:
             raise _BrokeOff(f"{found.size} of {total} bytes came")
         if total is not None and found.size > total:

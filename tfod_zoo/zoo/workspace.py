@@ -24,6 +24,8 @@ import socket
 import time
 from pathlib import Path
 
+from tfod_zoo.zoo.process_lock import make_folder
+
 FOLDER_NAME = ".tfod-zoo"
 # A transfer that is alive writes at least once in its time-out; unpacking a large archive takes a minute or two.
 _DEAD_AFTER_SECONDS = 600
@@ -78,7 +80,7 @@ class Workspace:
         while left_behind and not self.folder.exists():
             with contextlib.suppress(OSError):  # another process took it
                 left_behind.pop(0).rename(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         shutil.rmtree(self.unpacked, ignore_errors=True)
         for left in left_behind:
             shutil.rmtree(left, ignore_errors=True)
