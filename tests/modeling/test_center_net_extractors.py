@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import tfod_zoo
-from tfod_zoo.errors import UsageError
+from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.modeling.backbones.mobilenet_v2 import mobilenet_v2
 from tfod_zoo.modeling.center_net.feature_extractors import FEATURE_EXTRACTORS
 from tfod_zoo.modeling.checkpoint import SUFFIX
@@ -52,6 +52,23 @@ def test_output_at_stride_4(kind, channels, side):
     extractor = FEATURE_EXTRACTORS[kind](small(kind).model.center_net.feature_extractor, side, side)
     outputs = extractor(tf.zeros([2, side, side, 3]))
     assert [output.shape.as_list() for output in outputs] == [[2, side // 4, side // 4, channels]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "side", "multiple"),
+    [
+        ("resnet_v1_18_fpn", 80, 32),
+        ("resnet_v2_50", 80, 32),
+        ("mobilenet_v2", 80, 32),
+        ("mobilenet_v2_fpn", 80, 32),
+        ("hourglass_10", 68, 8),
+        ("hourglass_32", 80, 32),
+        ("hourglass_104", 64, 128),
+    ],
+)
+def test_an_input_that_does_not_divide_is_refused(kind, side, multiple):
+    with pytest.raises(ZooError, match=f"{side}x{side}; {kind} needs multiples of {multiple}"):
+        tfod_zoo.build(small(kind, side))
 
 
 def test_every_type_of_the_schema_is_there():

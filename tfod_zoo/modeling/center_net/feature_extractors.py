@@ -18,6 +18,7 @@ from tfod_zoo.modeling.necks.deconvolution import Deconvolution
 from tfod_zoo.modeling.necks.fpn import TopDownPyramid
 
 OUTPUT_STRIDE = 4  # input pixels per output cell, for every extractor
+BODY_STRIDE = 32  # input pixels per cell of the coarsest map of a classification network
 CAFFE_MEANS_BGR = (103.939, 116.779, 123.68)  # ImageNet means that Keras applications' "caffe" mode subtracts
 
 
@@ -32,13 +33,7 @@ def unit_scaling(images: tf.Tensor) -> tf.Tensor:
 
 
 class FeatureExtractor(tf_keras.layers.Layer):
-    """A network from normalised pixels to maps at stride 4; built when made.
-
-    Attributes:
-      multiple: height and width of the input must be multiples of this.
-    """
-
-    multiple: int
+    """A network from normalised pixels to maps at stride 4; built when made."""
 
     def scale(self, images: tf.Tensor) -> tf.Tensor:
         """The scaling that the body expects after the config's own means and stds."""
@@ -77,8 +72,6 @@ class BodyAndNeck(FeatureExtractor):
       scaling: see `FeatureExtractor.scale`.
       stored_body: what checkpoints hold as `_base_model`, where it is more than `body`.
     """
-
-    multiple = 32  # the coarsest stride of the bodies
 
     def __init__(
         self,
@@ -130,10 +123,8 @@ class HourglassExtractor(FeatureExtractor):
 
     def __init__(self, depth: int, height: int, width: int, **kwargs):
         super().__init__(**kwargs)
-        self.multiple = OUTPUT_STRIDE * 2 ** VARIANTS[depth].levels
         self.network = Hourglass(depth, name=f"hourglass_{depth}")
-        if height % self.multiple == 0 and width % self.multiple == 0:
-            self.network(tf_keras.Input((height, width, 3)))  # creates the variables
+        self.network(tf_keras.Input((height, width, 3)))  # creates the variables
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> list[tf.Tensor]:
         return self.network(inputs, training=training)
@@ -210,3 +201,9 @@ FEATURE_EXTRACTORS: dict[str, Builder] = {
     "mobilenet_v2_fpn": _mobilenet_v2_fpn(separable=False),
     "mobilenet_v2_fpn_sep_conv": _mobilenet_v2_fpn(separable=True),
 }
+
+
+def required_multiple(kind: str) -> int:
+    """What height and width of the input must be multiples of: the coarsest stride of a key of `FEATURE_EXTRACTORS`."""
+    family, _, depth = kind.partition("_")
+    return OUTPUT_STRIDE * 2 ** VARIANTS[int(depth)].levels if family == "hourglass" else BODY_STRIDE

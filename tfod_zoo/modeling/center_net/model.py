@@ -9,7 +9,7 @@ from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.modeling import checkpoint
 from tfod_zoo.modeling.center_net import decoding, keypoint_targets, losses, targets
 from tfod_zoo.modeling.center_net.config_check import check_config
-from tfod_zoo.modeling.center_net.feature_extractors import FEATURE_EXTRACTORS, OUTPUT_STRIDE
+from tfod_zoo.modeling.center_net.feature_extractors import FEATURE_EXTRACTORS, OUTPUT_STRIDE, required_multiple
 from tfod_zoo.modeling.center_net.heads import prediction_head
 from tfod_zoo.modeling.center_net.keypoint_decoding import decode_keypoints
 from tfod_zoo.modeling.center_net.keypoint_losses import keypoint_losses
@@ -34,12 +34,12 @@ class CenterNet(DetectionModel):
         super().__init__(pipeline, config.image_resizer, **kwargs)
         height, width = self.input_shape_hw
         kind = config.feature_extractor.type
-        self.extractor = FEATURE_EXTRACTORS[kind](config.feature_extractor, height, width)
-        if height % self.extractor.multiple or width % self.extractor.multiple:
+        multiple = required_multiple(kind)
+        if height % multiple or width % multiple:
             raise ZooError(
-                f"model.center_net.image_resizer gives {height}x{width}; {kind} needs multiples of "
-                f"{self.extractor.multiple}."
+                f"model.center_net.image_resizer gives {height}x{width}; {kind} needs multiples of {multiple}."
             )
+        self.extractor = FEATURE_EXTRACTORS[kind](config.feature_extractor, height, width)
         self.keypoint_tasks = keypoint_tasks(config)
         self.predicts_boxes = config.HasField("object_detection_task")
         self.num_classes = config.num_classes
