@@ -144,6 +144,15 @@ def test_products_per_tap_are_the_convolution(size, dilation):
     taps.set_weights(plain.get_weights())
     np.testing.assert_allclose(taps(x), want, atol=1e-5)
 
+    def gradients(layer):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(layer(x) ** 2)
+        return tape.gradient(total, [x, *layer.trainable_variables])
+
+    for got, expected in zip(gradients(taps), gradients(plain), strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-3)
+
 
 @pytest.mark.parametrize("layer", [tf_keras.layers.Conv2D, TapConv2D])
 @pytest.mark.parametrize("size", [1, 3])

@@ -26,18 +26,33 @@ class TapConv2D(tf_keras.layers.Conv2D):
 
     For many channels on small maps, where it takes half to three quarters of the time of oneDNN's convolution: products
     run at a CPU's full rate, and what a kernel's place has outside the map is not computed (of a 3x3 on a 4x4 map, 44
-    in 144).
+    in 144). Backwards oneDNN is the faster one.
     """
 
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        if self.kernel_size == (1, 1) or self.dilation_rate != (1, 1):
+            return self._products(inputs, kernel)
+
+        @tf.custom_gradient
+        def convolve(x, kernel):
+            def gradient(upstream):
+                options = {"out_backprop": upstream, "strides": [1, 1, 1, 1], "padding": "SAME"}
+                return (
+                    tf.raw_ops.Conv2DBackpropInput(input_sizes=tf.shape(x), filter=kernel, **options),
+                    tf.raw_ops.Conv2DBackpropFilter(input=x, filter_sizes=tf.shape(kernel), **options),
+                )
+
+            return self._products(x, kernel), gradient
+
+        return convolve(inputs, tf.convert_to_tensor(kernel))
+
+    def _products(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         height, width, channels = inputs.shape[1:]
         total = None
         for i in range(self.kernel_size[0]):
             for j in range(self.kernel_size[1]):
-                down, right = (
-                    self.dilation_rate[0] * (i - (self.kernel_size[0] - 1) // 2),
-                    self.dilation_rate[1] * (j - (self.kernel_size[1] - 1) // 2),
-                )
+                down = self.dilation_rate[0] * (i - (self.kernel_size[0] - 1) // 2)
+                right = self.dilation_rate[1] * (j - (self.kernel_size[1] - 1) // 2)
                 if abs(down) >= height or abs(right) >= width:
                     continue
                 seen = inputs[:, max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)]
