@@ -22,7 +22,7 @@ from tfod_zoo.errors import UsageError, ZooError
 
 _GROUPS = {
     "start here": ("quickstart",),
-    "the zoo": ("list", "show", "download", "verify", "store"),
+    "the zoo": ("list", "show", "download", "verify", "store", "certify"),
     "your data": ("config", "data"),
     "models": ("train", "eval", "benchmark"),
 }
