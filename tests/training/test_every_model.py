@@ -1,5 +1,7 @@
 """Every model that has a network learns from the fine-tuning config that the package generates for it."""
 
+import gc
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,7 +19,18 @@ def shapes(tmp_path_factory):
     return prepare_shapes(folder, train=4, validation=1, image_size=64, keypoint_classes=("triangle", "star"))
 
 
-@pytest.mark.parametrize("name", [name for name in list_models() if get_model(name).network_available])
+@pytest.fixture(autouse=True)
+def one_model_at_a_time():
+    """The hourglasses have 190 million variables, and models with their optimizers lie in reference cycles."""
+    yield
+    gc.collect()
+
+
+def checksums(model):
+    return [float(tf.reduce_sum(tf.abs(variable))) for variable in model.trainable_variables]
+
+
+@pytest.mark.parametrize("name", list_models())
 def test_a_training_step_from_the_generated_config(name, shapes):
     training, validation, label_map = shapes
     zoo_model = get_model(name)
@@ -34,7 +47,7 @@ def test_a_training_step_from_the_generated_config(name, shapes):
     task = DetectionTask(pipeline)
     model = task.build_model()
     optimizer = build_optimizer(pipeline.train_config.optimizer)
-    before = [variable.numpy() for variable in model.trainable_variables]
+    before = checksums(model)
     step = tf.function(lambda batch: task.train_step(batch, model, optimizer), autograph=False)
     losses = {key: float(value) for key, value in step(next(iter(task.build_inputs()))).items()}
     assert all(np.isfinite(value) for value in losses.values())
@@ -42,7 +55,7 @@ def test_a_training_step_from_the_generated_config(name, shapes):
     assert total == pytest.approx(sum(losses.values()), rel=1e-5)
     posed = {key for key in losses if "keypoint" in key}
     assert len(posed) == (6 if "keypoints" in zoo_model.outputs else 0)  # of two classes
-    moved = [not np.array_equal(old, new) for old, new in zip(before, model.trainable_variables, strict=True)]
+    moved = [old != new for old, new in zip(before, checksums(model), strict=True)]
     # At this size the hourglass's innermost maps are a single cell, which batch norm over one image makes zero.
     assert sum(moved) > 0.7 * len(moved)
     tf.keras.backend.clear_session()
