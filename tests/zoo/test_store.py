@@ -251,6 +251,21 @@ class TestFolderThatIsThere:
         assert Origin.read(folder).source.endswith("again.tar.gz") and ORIGIN_NAME not in Origin.read(folder).files
 
 
+    def test_checkpoint_cut_short_since_it_was_unpacked(self, zoo, tmp_path, archive):
+        zoo.serve(archive)
+        folder = store.download(NAME, tmp_path)
+        (folder / "pipeline.config").write_text("a user's own")  # which is allowed
+        assert store.download(NAME, tmp_path) == folder
+        data = folder / "checkpoint" / "ckpt-301.data-00000-of-00001"
+        data.write_bytes(data.read_bytes()[:-1])
+        with pytest.raises(ZooError, match="were unpacked; run `tfod-zoo store remove"):
+            store.download(NAME, tmp_path)
+        data.write_bytes(data.read_bytes() + b"x")
+        (folder / "checkpoint" / "checkpoint").unlink()
+        with pytest.raises(ZooError, match="checkpoint/checkpoint has 0 bytes"):
+            store.download(NAME, tmp_path)
+
+
 class TestWhatTheZooReallyHas:
     def test_other_top_folder_is_kept_under_the_registrys_name(self, zoo, tmp_path, files, caplog):
         zoo.serve(make_archive(files, top="./renamed"))

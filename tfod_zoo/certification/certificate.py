@@ -53,8 +53,9 @@ def certify(name: str, folder: Path, images: Sequence[np.ndarray], images_from: 
     Raises:
       ZooError: our network cannot be built or restored.
     """
+    count = f"{len(images)} image{'' if len(images) == 1 else 's'}"
     certificate: dict[str, Any] = {
-        "model": name, "when": now(), "images": f"{len(images)} image{'' if len(images) == 1 else 's'} ({images_from})", "tolerance": TOLERANCE,
+        "model": name, "when": now(), "images": f"{count} ({images_from})", "tolerance": TOLERANCE,
         "outputs": {}, "only_shipped": [], "only_ours": [], "missing_detections": 0,
         "versions": _versions(), "hashes": _hashes(name, folder),
     }

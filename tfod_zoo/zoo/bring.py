@@ -44,7 +44,7 @@ def bring_model(model: ZooModel, store: Path, board: TransferBoard, options: Opt
     """The model's folder in the store, brought there if need be; raises as `tfod_zoo.download` does."""
     folder = store / model.archive_folder
     if what_is_missing(folder, model) is None:
-        _accept_by_hand(folder, model)
+        _accept_present(folder, model)
         return folder
     places = _places(model, store, options)
     try:
@@ -89,9 +89,11 @@ def _places(model: ZooModel, store: Path, options: Options) -> list[str | Path]:
     return places
 
 
-def _accept_by_hand(folder: Path, model: ZooModel) -> None:
+def _accept_present(folder: Path, model: ZooModel) -> None:
     """A complete folder without papers was put there by a user: it is verified once, then it gets them."""
-    if Origin.read(folder) is not None:
+    origin = Origin.read(folder)
+    if origin is not None:
+        _check_sizes(folder, model, origin)
         return
     findings = [Finding("archive", UNCHECKED, BY_HAND), *verify_folder(folder, model)]
     failed = next((finding for finding in findings if finding.result == FAILED), None)
@@ -99,6 +101,16 @@ def _accept_by_hand(folder: Path, model: ZooModel) -> None:
         raise ZooError(f"{folder} was {BY_HAND} and cannot be used: {failed.text}; move it away and run again.")
     with contextlib.suppress(OSError):  # a store that cannot be written is verified every time
         Origin(model.name, BY_HAND, now(), None, tuple(findings), {}).write(folder)
+
+
+def _check_sizes(folder: Path, model: ZooModel, origin: Origin) -> None:
+    """A power failure can cut short what was unpacked just before; `tfod-zoo verify` reads the files too."""
+    for name, facts in origin.files.items():
+        path = folder / name
+        size = path.stat().st_size if path.is_file() else 0
+        if name.startswith("checkpoint/") and size != facts.size:
+            raise ZooError(f"{path} has {size} bytes where {facts.size} were unpacked; run `tfod-zoo store remove "
+                           f"{model.name}` and `tfod-zoo download {model.name}`.")
 
 
 class _Bringing:
