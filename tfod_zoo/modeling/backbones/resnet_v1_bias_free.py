@@ -49,7 +49,7 @@ class Bottleneck(tf_keras.layers.Layer):
         y = normalized(self.conv_1, self.norm_1, self._activation, x, training)
         y = normalized(self.conv_2, self.norm_2, self._activation, y, training)
         y = normalized(self.conv_3, self.norm_3, tf.identity, y, training)
-        if self.shortcut is not None:
+        if self.shortcut is not None and self.shortcut_norm is not None:
             x = normalized(self.shortcut, self.shortcut_norm, tf.identity, x, training)
         return self._activation(x + y)
 

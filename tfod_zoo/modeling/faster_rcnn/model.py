@@ -123,6 +123,7 @@ class FasterRCNN(DetectionModel):
         if training and groundtruth is None:
             raise UsageError("Faster R-CNN's second stage is trained on proposals near objects: give groundtruth, too.")
         config, size = self._config, self.input_shape_hw
+        height, width = size
         maps = self.extractor(inputs, training=training)
         rpn_features, codes, logits = self.rpn(maps)
         anchors, rows = self._anchors_for(learning=groundtruth is not None)
@@ -143,7 +144,7 @@ class FasterRCNN(DetectionModel):
         if groundtruth is not None:
             proposals = self._sampled(proposals, groundtruth)
         normalized = normalize(proposals.boxes, size)
-        levels = select_levels(normalized, *size, len(maps)) if len(maps) > 1 else None
+        levels = select_levels(normalized, height, width, len(maps)) if len(maps) > 1 else None
         crops = crop_and_pool(maps, normalized, levels, self._crop_shape, matrix=self._uses_matrix_crop())
         box_features = self.extractor.box_features(crops, training=training)
         refined, class_logits = self.box_head(box_features)
