@@ -52,6 +52,12 @@ class TestConnection:
         # What came is not asked for again.
         assert zoo.asked[1][1] == (f"bytes={at}-" if at else None)
 
+    def test_what_is_tried_again_is_said(self, zoo, tmp_path, archive, capsys):
+        zoo.serve(Reply(archive, drop_after=200_000), archive)
+        store.download(NAME, tmp_path)
+        said = capsys.readouterr().err
+        assert "; trying again\n" in said and f"{NAME}: going on after 0.2 MB\n" in said
+
     def test_dropped_at_every_tenth_of_the_stream_in_turn(self, zoo, tmp_path, archive, files):
         zoo.serve(*[Reply(archive, drop_after=len(archive) // 10 + transfer._CHUNK_BYTES)] * 9, archive)
         assert_model(store.download(NAME, tmp_path), files)

@@ -101,6 +101,7 @@ def fetch(
             reason = str(broken)
             if fruitless >= _FRUITLESS_ATTEMPTS:
                 break
+            board.say(f"{label}: {reason}; trying again")
             transfer.wait(_BACKOFF_SECONDS * 2 ** (fruitless - 1) if fruitless else 0.0)
     else:
         reason = "it never came to an end"
@@ -178,6 +179,7 @@ class _Transfer:
             here.size = int(span[3]) if span[3] != "*" else source.size
             if not source.may_be(here) or (here.size is not None and int(span[2]) != here.size - 1):
                 raise _StartOver  # the object was replaced in the meantime
+            self._board.say(f"{self._label}: going on after {offset / 1e6:.1f} MB")
             return here.size, stated
         # 200: the whole object, whatever was asked for.
         here.size = _length(response)
