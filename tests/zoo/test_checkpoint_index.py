@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from zoo_archives import NAME, OTHER, block, checkpoint, field, masked, model_tensors, table, varint
 
 from tfod_zoo.zoo.checkpoint_index import CheckpointIndexError, parse_index, read_index
-from tfod_zoo.zoo.registry import MODELS
+from tfod_zoo.zoo.registry import MODELS, get_model
 from tfod_zoo.zoo.table import TableError, read_table, unmask_crc, unpack_snappy
 from tfod_zoo.zoo.variables import compare, expected_variables, identify, model_variables
-from tfod_zoo.zoo.verify import wrong_tensors
+from tfod_zoo.zoo.verify import _KNOWN_PIECES, verify_folder, wrong_tensors
 
 LISTINGS = Path(__file__).with_name("listings")  # the indexes of two published archives, and what is in them
 NUMBERS = {"float32": 1, "string": 7, "int64": 9}
@@ -49,6 +49,24 @@ def test_published_index_is_read_to_the_last_field(path):
 def test_published_checkpoint_has_exactly_the_models_variables(listing, name):
     found = model_variables(read_index(LISTINGS / f"{listing}.index"))
     assert found == expected_variables(name) and name in identify(found, "")
+
+
+@pytest.mark.parametrize(
+    ("listing", "name", "piece"),
+    [("centernet_mobilenetv2fpn_512x512_coco17_od.ckpt-301", NAME, "checkpoint/ckpt-301.index"),
+     ("faster_rcnn_resnet50_v1_640x640_coco17_tpu-8.ckpt-0", "faster_rcnn_resnet50_v1_640x640_coco17_tpu-8",
+      "checkpoint/ckpt-0.index")],
+)  # fmt: skip
+def test_published_index_is_a_known_piece(tmp_path, listing, name, piece):
+    model = get_model(name)
+    known = _KNOWN_PIECES[name]
+    (tmp_path / piece).parent.mkdir()
+    (tmp_path / piece).write_bytes((LISTINGS / f"{listing}.index").read_bytes())
+    finding = [finding for finding in verify_folder(tmp_path, model) if finding.level == "known pieces"][0]
+    assert finding.result == ("passed" if len(known) == 1 else "warning") and piece not in finding.text
+    (tmp_path / piece).write_bytes(b"another")
+    finding = [finding for finding in verify_folder(tmp_path, model) if finding.level == "known pieces"][0]
+    assert finding.result == "warning" and piece in finding.text
 
 
 def test_every_model_with_an_archive_has_its_variables_on_record():
