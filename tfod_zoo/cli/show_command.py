@@ -19,7 +19,7 @@ _HINTS = {"archive_bytes": "size", "archive_folder": "folder", "checkpoint_prefi
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME|PREFIX", help="a zoo name; with --variables also a checkpoint's prefix")
+    parser.add_argument("name", metavar="NAME", help="a zoo name; with --variables a checkpoint's prefix will do too")
     parser.add_argument("--variables", action="store_true", help="the checkpoint's keys, shapes and types")
     parser.add_argument("--json", action="store_true", help="the same as JSON")
     parser.add_argument("--store", metavar="DIR", help="folder of the zoo's archives")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 from tfod_zoo.errors import UsageError
-from tfod_zoo.zoo.inventory import StoredModel, remove, stored_models, tidy
 from tfod_zoo.zoo.registry import get_model
 from tfod_zoo.zoo.store import store_path
+
+if TYPE_CHECKING:
+    from tfod_zoo.zoo.inventory import StoredModel
 
 HELP = "what the store holds and where it came from; make room"
 EXAMPLE = "tfod-zoo store list"
@@ -30,6 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    # Here, so that `tfod-zoo --help` stays quick.
+    from tfod_zoo.zoo.inventory import remove, stored_models, tidy
+
     store = store_path(args.store)
     if bool(args.names) != (args.action == "remove"):
         raise UsageError("`tfod-zoo store remove` takes the names of models, and no other action does.")

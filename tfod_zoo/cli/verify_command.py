@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 from tfod_zoo.errors import ZooError
-from tfod_zoo.zoo.inventory import folder_size, stored_models, verify_stored
 from tfod_zoo.zoo.store import store_path
-from tfod_zoo.zoo.verify import FAILED, Finding
+
+if TYPE_CHECKING:
+    from tfod_zoo.zoo.verify import Finding
 
 HELP = "check what lies in the store: files, tensors, variables, lock"
 EXAMPLE = "tfod-zoo verify centernet_mobilenetv2fpn_512x512_coco17_od"
@@ -21,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    # Here, so that `tfod-zoo --help` stays quick.
+    from tfod_zoo.zoo.inventory import stored_models
+    from tfod_zoo.zoo.verify import FAILED
+
     store = store_path(args.store)
     names = args.what or [stored.model.name for stored in stored_models(store)]
     if not names:
@@ -42,9 +48,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _verify(name: str, args: argparse.Namespace) -> tuple[str, str, list[Finding]]:
+    from tfod_zoo.zoo.inventory import folder_size, verify_stored
     from tfod_zoo.zoo.progress import TransferBoard
 
-    found = []
     with TransferBoard() as board:
         model, folder, findings = verify_stored(name, store_path(args.store), lambda done: show(done))
         # Each byte is read for its file's checksum and once more for its tensor's.
