@@ -34,9 +34,9 @@ class RegionProposalNetwork(tf_keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self._anchors_per_cell = anchors_per_cell
-        self.conv = replace(style, layer=TapConv2D).conv(
-            depth, kernel_size, use_bias=True, dilation_rate=dilation, name="conv"
-        )
+        # Products pay on the one small and deep map of a plain ResNet; on a pyramid's fine maps they take memory.
+        shared = replace(style, layer=TapConv2D) if num_levels == 1 else style
+        self.conv = shared.conv(depth, kernel_size, use_bias=True, dilation_rate=dilation, name="conv")
         self.box_heads, self.class_heads = (
             [style.conv(width * anchors_per_cell, 1, use_bias=True, name=f"{name}_{i}") for i in range(num_levels)]
             for name, width in (("box", 4), ("class", _SLOTS))
