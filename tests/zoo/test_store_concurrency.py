@@ -1,6 +1,7 @@
 """Processes that are killed, that want the same model at once, or that left a lock behind."""
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import random
@@ -13,7 +14,6 @@ import pytest
 from fault_server import Reply
 from zoo_archives import NAME, TOP
 
-from tfod_zoo.zoo import process_lock as locking
 from tfod_zoo.zoo import store, transfer
 from tfod_zoo.zoo.process_lock import process_lock
 from tfod_zoo.zoo.workspace import FOLDER_NAME, Source, Workspace
@@ -116,12 +116,10 @@ def test_eight_processes_at_once_make_one_transfer(zoo, tmp_path, archive, files
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
 def test_file_system_without_locks(zoo, tmp_path, archive, files, monkeypatch, code):
-    from filelock import FileLock
-
-    def refuse(self, *args, **kwargs):
+    def refuse(*args):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(FileLock, "acquire", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     zoo.serve(Reply(archive, bytes_per_second=1e6))
     run_at_once(4, tmp_path)
     assert_whole(tmp_path, files)
@@ -130,9 +128,7 @@ def test_file_system_without_locks(zoo, tmp_path, archive, files, monkeypatch, c
 
 
 def test_locks_that_lie_give_one_right_model_all_the_same(zoo, tmp_path, archive, files, monkeypatch):
-    from filelock import FileLock
-
-    monkeypatch.setattr(FileLock, "acquire", lambda self, *args, **kwargs: None)
+    monkeypatch.setattr(fcntl, "flock", lambda *args: None)
     zoo.serve(Reply(archive, bytes_per_second=1e6))
     run_at_once(4, tmp_path)
     assert_whole(tmp_path, files)
@@ -184,22 +180,6 @@ class TestProcessLock:
             assert time.monotonic() - start < 5
         assert list(tmp_path.iterdir()) == []
 
-    def test_marker_of_a_dead_process_is_taken_over_where_there_is_no_flock(self, tmp_path, monkeypatch):
-        import fcntl
-
-        def missing(*args):
-            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
-
-        monkeypatch.setattr(fcntl, "flock", missing)
-        child = FORK.Process(target=lambda: None)
-        child.start()
-        child.join()
-        (tmp_path / "home").mkdir()
-        (tmp_path / "home" / "x.lock").write_text(f"{child.pid}\n{socket.gethostname()}\n")
-        start = time.monotonic()
-        with process_lock(tmp_path / "home" / "x.lock"):
-            assert time.monotonic() - start < 10
-
     def test_holders_come_one_after_another(self, tmp_path):
         def count():
             for _ in range(20):
@@ -217,15 +197,19 @@ class TestProcessLock:
         assert (tmp_path / "number").read_text() == "80"
 
     def test_error_of_the_file_system_gets_out(self, tmp_path, monkeypatch):
-        from filelock import FileLock
-
-        def fail(self, *args, **kwargs):
+        def fail(*args):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-        monkeypatch.setattr(FileLock, "acquire", fail)
-        with pytest.raises(OSError), process_lock(tmp_path / "x.lock"):
+        monkeypatch.setattr(fcntl, "flock", fail)
+        with pytest.raises(OSError, match="Input/output"), process_lock(tmp_path / "x.lock"):
             pass
-        assert locking._NO_LOCKS
+
+    def test_who_does_not_wait_is_told(self, tmp_path):
+        with process_lock(tmp_path / "x.lock"):
+            with pytest.raises(BlockingIOError), process_lock(tmp_path / "x.lock", wait=False):
+                pass
+            assert (tmp_path / "x.lock").exists()
+        assert not (tmp_path / "x.lock").exists()
 
 
 class TestWorkspace:

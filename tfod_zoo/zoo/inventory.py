@@ -144,15 +144,10 @@ def tidy(store: Path) -> tuple[int, int]:
     for folder in left:
         shutil.rmtree(folder, ignore_errors=True)
     for lock in (store / FOLDER_NAME).glob("*.lock"):
-        _remove_unused(lock)
+        # One that nobody holds is removed by letting go of it.
+        with contextlib.suppress(OSError), process_lock(lock, wait=False):
+            pass
     with contextlib.suppress(OSError):
         (store / FOLDER_NAME).rmdir()
     return len(left), size
 
-
-def _remove_unused(lock: Path) -> None:
-    """Removes a lock file that nobody holds."""
-    from filelock import FileLock, Timeout
-
-    with contextlib.suppress(OSError, Timeout, NotImplementedError), FileLock(lock, timeout=0):
-        lock.unlink()
