@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tfod_zoo.errors import UsageError
+
+if TYPE_CHECKING:
+    from tfod_zoo.training.run import TrainingResult
 
 HELP = "train or fine-tune a detector from a pipeline config"
 EXAMPLE = "tfod-zoo train --pipeline cells.config --model-dir runs/cells --steps 2000 --eval-every 500"
@@ -36,6 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recompute", action="store_true", help="compute activations twice to save memory (hourglass networks)"
     )
+    parser.add_argument(
+        "--schedule",
+        choices=("joint", "alternating"),
+        default="joint",
+        help="of a Faster R-CNN: both stages at once, or the four phases of its paper, each of so many steps",
+    )
+    parser.add_argument(
+        "--compare-with", metavar="DIR", help="with --schedule alternating: a joint run to evaluate beside it"
+    )
     parser.add_argument("--xla", action="store_true", help="compile the train step with XLA (often slower on a CPU)")
 
 
@@ -43,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     """Trains; returns 0."""
     from tfod_zoo.config.pipeline import apply_override, read_pipeline
 
+    if args.compare_with and args.schedule != "alternating":
+        raise UsageError("--compare-with goes with --schedule alternating; add that, or leave it out.")
     pipeline = read_pipeline(args.pipeline)
     for override in args.overrides:
         apply_override(pipeline, override)
@@ -51,14 +69,19 @@ def run(args: argparse.Namespace) -> int:
     # comes as an exception all the same.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("absl").setLevel(logging.ERROR)
+    from tfod_zoo.training.alternating import train_alternating
     from tfod_zoo.training.progress import ProgressDisplay, spoken_duration
     from tfod_zoo.training.run import CHECKPOINT_EVERY, default_strategy, main_figures, train
+
+    run_schedule: Callable[..., TrainingResult] = train
+    if args.schedule == "alternating":
+        run_schedule = functools.partial(train_alternating, compare_with=args.compare_with)
 
     strategy = default_strategy()
     with ProgressDisplay() as display:
         for line in _plan(pipeline, args, strategy.num_replicas_in_sync):
             display.say(line)
-        result = train(
+        result = run_schedule(
             pipeline,
             args.model_dir,
             steps=args.steps,
