@@ -25,7 +25,6 @@ def small(kind="hourglass_10", side=64, classes=3):
 
 @pytest.mark.parametrize("name", tfod_zoo.list_models("centernet_*"))
 def test_the_extractor_of_every_center_net_exists(name):
-    assert tfod_zoo.get_model(name).network_available
     assert tfod_zoo.generate_pipeline(name).model.center_net.feature_extractor.type in FEATURE_EXTRACTORS
 
 

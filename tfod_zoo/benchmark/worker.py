@@ -18,7 +18,6 @@ from typing import Any
 
 from tfod_zoo.benchmark.entry import Entry
 from tfod_zoo.errors import ZooError
-from tfod_zoo.zoo.registry import get_model, list_models
 
 
 def measure(entry: Entry, on_images: Callable[[int], None] = lambda done: None) -> dict[str, Any]:
@@ -28,10 +27,6 @@ def measure(entry: Entry, on_images: Callable[[int], None] = lambda done: None) 
     detections in host memory, resizing and post-processing included. Memory is the whole process's, read before
     operations are counted and mAP is evaluated, which need memory of their own.
     """
-    if entry.model in list_models() and not get_model(entry.model).network_available:
-        # Said now, not after a download of a gigabyte.
-        raise ZooError("tfod_zoo has no network for this model yet; `tfod-zoo list` shows which models have one.")
-
     import numpy as np
     import tensorflow as tf
 

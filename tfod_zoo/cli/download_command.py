@@ -37,8 +37,7 @@ def run(args: argparse.Namespace) -> int:
         if error is failures[-1]:
             raise error  # the frame of the command line prints it, and sets the exit code
         print(error)
-    last = models[-1]
-    print("next: tfod-zoo " + (f"benchmark {last.name}" if last.network_available else f"config {last.name}"))
+    print(f"next: tfod-zoo benchmark {models[-1].name}")
     return 0
 
 

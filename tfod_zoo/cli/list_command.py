@@ -12,7 +12,7 @@ from tfod_zoo.zoo.store import is_downloaded, store_path
 HELP = "the zoo's models: size, outputs, published speed and mAP, what is here"
 EXAMPLE = "tfod-zoo list 'centernet_*'"
 
-_HEADER = ("model", "input", "archive", "outputs", "ms", "box mAP", "kpt mAP", "in store", "network")
+_HEADER = ("model", "input", "archive", "outputs", "ms", "box mAP", "kpt mAP", "in store")
 _WILDCARDS = "*?["
 
 
@@ -33,10 +33,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(_table([_HEADER, *(_row(model, args.store) for model in models)]))
     print(f"\nms and mAP are the zoo's own, on its hardware and COCO 2017 val; store: {store_path(args.store)}")
-    if not all(model.network_available for model in models):
-        print("network `not yet`: known and configurable, but it cannot be built here.")
-    usable = [model.name for model in models if model.network_available]
-    print(f"next: tfod-zoo show {(usable or names)[0]}")
+    print(f"next: tfod-zoo show {names[0]}")
     return 0
 
 
@@ -56,7 +53,6 @@ def _row(model: ZooModel, store: str | None) -> tuple[str, ...]:
         _or_dash(model.box_map),
         _or_dash(model.keypoint_map),
         "yes" if is_downloaded(model.name, store) else "no",
-        "yes" if model.network_available else "not yet",
     )
 
 

@@ -76,7 +76,6 @@ def _facts(model: ZooModel) -> dict[str, tuple[str, ...]]:
         ),
         "published": _published(model),
         "trained on": (model.training_hardware,),
-        "network": ("yes" if model.network_available else "not yet: it can be configured, not built",),
         "archive": archive,
         "Kaggle Models": (f"{model.kaggle} (a SavedModel: not for fine-tuning)",) if model.kaggle else (),
         "licence": (model.licence,),
@@ -100,8 +99,6 @@ def _published(model: ZooModel) -> tuple[str, ...]:
 
 
 def _next_step(model: ZooModel, downloaded: bool) -> str:
-    if not downloaded and model.archive_url:
-        return f"tfod-zoo download {model.name}"
-    if model.network_available:
+    if downloaded:
         return f"tfod-zoo benchmark {model.name}"
-    return f"tfod-zoo config {model.name}"
+    return f"tfod-zoo download {model.name}" if model.archive_url else f"tfod-zoo config {model.name}"

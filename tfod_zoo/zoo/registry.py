@@ -37,9 +37,6 @@ _MOBILENET_SAVED_MODEL = (
 )
 _HOURGLASS_NAME = "The archive is named hg104 where the repository's config says hourglass104."
 
-# Families whose networks tfod_zoo.modeling has, with every backbone of the table.
-_NETWORKS = ("center_net", "faster_rcnn")
-
 
 class UnknownModelError(UsageError):
     """No zoo model has this name; the message gives the nearest ones."""
@@ -113,16 +110,11 @@ class ZooModel:
         """Keypoints a person: COCO's 17, or 0 for a model of boxes only."""
         return _COCO_KEYPOINTS if "keypoints" in self.outputs else 0
 
-    @property
-    def network_available(self) -> bool:
-        """Whether `tfod_zoo.build` has this model's network."""
-        return self.family in _NETWORKS
-
     def as_dict(self) -> dict[str, Any]:
         """Every fact as JSON types, the derived ones too."""
         row = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del row["unpacks_to"]
-        for derived in ("archive_folder", "archive_urls", "archive_url", "num_keypoints", "network_available"):
+        for derived in ("archive_folder", "archive_urls", "archive_url", "num_keypoints"):
             row[derived] = getattr(self, derived)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
 
