@@ -42,7 +42,9 @@ def root(tmp_path):
 
 def test_import_and_report(root, tmp_path, pipeline_of):
     out = tmp_path / "out"
-    report = import_voc(root, "train,val", out, shards=2)
+    seen = []
+    report = import_voc(root, "train,val", out, shards=2, on_progress=seen.append)
+    assert seen == [1, 2, 3, 4, 5, 6]
     assert sorted(path.name for path in out.iterdir()) == [
         "label_map.pbtxt",
         *(f"{split}-0000{n}-of-00002.tfrecord" for split in ("train", "val") for n in range(2)),

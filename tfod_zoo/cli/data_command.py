@@ -50,10 +50,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _voc(args: argparse.Namespace) -> int:
-    from tfod_zoo.data.voc import import_voc
+    from tfod_zoo.data.voc import import_voc, voc_images
+    from tfod_zoo.evaluation.progress import ImageProgress
 
+    images = sum(len(names) for names in voc_images(args.root, args.split).values())
     print(f"importing {args.split} of {args.root} into {args.out}", flush=True)
-    report = import_voc(args.root, args.split, args.out, label_map=args.label_map, shards=args.shards)
+    with ImageProgress("import", images) as progress:
+        report = import_voc(
+            args.root, args.split, args.out, label_map=args.label_map, shards=args.shards, on_progress=progress
+        )
     _print_import(report)
     return 0
 

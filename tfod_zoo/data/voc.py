@@ -5,7 +5,7 @@ The layout is VOC's own: ROOT/{JPEGImages,Annotations,ImageSets/Main}.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -23,6 +23,7 @@ def import_voc(
     out: str | Path,
     label_map: str | Path | None = None,
     shards: int | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> ImportReport:
     """Writes `OUT/SPLIT-00000-of-0000N.tfrecord` for every split, and `OUT/label_map.pbtxt`.
 
@@ -38,20 +39,33 @@ def import_voc(
       label_map: ids to use; without it, or without one in OUT from an earlier import, the classes found get ids in
         alphabetical order, over all annotations of ROOT, so that every split gets the same.
       shards: files a split; default one for every 2000 images.
+      on_progress: called after each image with the number of images done, over all splits.
 
     Raises:
       DataError: not a VOC folder, no such split, no class found, or OUT cannot be written; nothing half-written stays.
     """
     root, out = Path(root), Path(out)
-    splits = [name.strip() for name in split.split(",")] if isinstance(split, str) else list(split)
-    names = {name: _split_images(root, name) for name in splits}
+    names = voc_images(root, split)
     check_shards(shards)
     report = ImportReport("Pascal VOC", label_map=out / "label_map.pbtxt")
     classes = _classes(root, Path(label_map) if label_map else None, report.label_map)
+    done = 0
     for name, images in names.items():
-        write_split(_examples(root, images, classes, report), len(images), name, out, shards, report)
+        examples = _examples(root, images, classes, report, on_progress, done)
+        write_split(examples, len(images), name, out, shards, report)
+        done += len(images)
     write_label_map(classes, report.label_map)
     return report
+
+
+def voc_images(root: str | Path, split: str | Sequence[str]) -> dict[str, list[str]]:
+    """Split -> its image names, each once, in the order of its list in ImageSets/Main.
+
+    Raises:
+      DataError: not a VOC folder, or no such split.
+    """
+    splits = [name.strip() for name in split.split(",")] if isinstance(split, str) else split
+    return {name: _split_images(Path(root), name) for name in splits}
 
 
 def _split_images(root: Path, split: str) -> list[str]:
@@ -89,12 +103,20 @@ def _classes(root: Path, given: Path | None, written: Path) -> LabelMap:
     return LabelMap(tuple(LabelMapItem(id=number, name=name) for number, name in enumerate(sorted(found), 1)))
 
 
-def _examples(root: Path, images: list[str], classes: LabelMap, report: ImportReport) -> Iterator[bytes]:
-    for name in images:
+def _examples(
+    root: Path,
+    images: list[str],
+    classes: LabelMap,
+    report: ImportReport,
+    on_progress: Callable[[int], None],
+    done_before: int,
+) -> Iterator[bytes]:
+    for done, name in enumerate(images, done_before + 1):
         try:
             yield _example(root, name, classes, report)
         except Skip as reason:
             report.skipped.append((name, str(reason)))
+        on_progress(done)
 
 
 def _example(root: Path, name: str, classes: LabelMap, report: ImportReport) -> bytes:
