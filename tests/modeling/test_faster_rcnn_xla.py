@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 import tfod_zoo
 
@@ -20,6 +21,11 @@ def pipeline(request):
     nms = config.second_stage_post_processing.batch_non_max_suppression
     nms.max_detections_per_class, nms.max_total_detections = 10, 25
     return message
+
+
+@pytest.fixture(autouse=True)
+def same_weights():
+    tf_keras.utils.set_random_seed(0)
 
 
 def calm(model):
