@@ -8,6 +8,8 @@ import tensorflow as tf
 import tf_keras
 
 from tfod_zoo.errors import ZooError
+from tfod_zoo.modeling import winograd
+from tfod_zoo.modeling.placement import on_plain_cpu
 
 _ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "NONE": tf.identity,
@@ -21,47 +23,43 @@ def _he_like() -> tf_keras.initializers.Initializer:
     return tf_keras.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
 
 
-class TapConv2D(tf_keras.layers.Conv2D):
-    """A SAME convolution of stride 1 made of matrix products, one for each place of the kernel.
+class WinogradConv2D(tf_keras.layers.Conv2D):
+    """A convolution without activation that takes Winograd's way in training, where that is faster.
 
-    For many channels on small maps, where it takes half to three quarters of the time of oneDNN's convolution: products
-    run at a CPU's full rate, and what a kernel's place has outside the map is not computed (of a 3x3 on a 4x4 map, 44
-    in 144). Backwards oneDNN is the faster one.
+    Not in inference: it rounds three times as coarsely, which the layers behind it would make worse.
     """
 
-    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        if self.kernel_size == (1, 1) or self.dilation_rate != (1, 1):
-            return self._products(inputs, kernel)
+    def is_products(self, inputs: tf.Tensor, training: bool = False) -> bool:
+        """Whether a call is made of matrix products, which TensorFlow does not know as a convolution."""
+        same = self.padding == "same" and self.strides == (1, 1) and self.dilation_rate == (1, 1)
+        return training and same and on_plain_cpu() and winograd.pays(inputs, self.kernel.shape)
 
-        @tf.custom_gradient
-        def convolve(x, kernel):
-            def gradient(upstream):
-                options = {"out_backprop": upstream, "strides": [1, 1, 1, 1], "padding": "SAME"}
-                return (
-                    tf.raw_ops.Conv2DBackpropInput(input_sizes=tf.shape(x), filter=kernel, **options),
-                    tf.raw_ops.Conv2DBackpropFilter(input=x, filter_sizes=tf.shape(kernel), **options),
-                )
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """`[N, H, W, C]` -> `[N, h, w, filters]`."""
+        if not self.is_products(inputs, training):
+            return super().call(inputs)
+        y = self.products(inputs, tf.convert_to_tensor(self.kernel))
+        return tf.nn.bias_add(y, self.bias) if self.use_bias else y
 
-            return self._products(x, kernel), gradient
+    def products(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """The convolution with a kernel like this layer's, made of matrix products."""
+        return winograd.convolve(inputs, kernel)
 
-        return convolve(inputs, tf.convert_to_tensor(kernel))
 
-    def _products(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        height, width, channels = inputs.shape[1:]
-        total = None
-        for i in range(self.kernel_size[0]):
-            for j in range(self.kernel_size[1]):
-                down = self.dilation_rate[0] * (i - (self.kernel_size[0] - 1) // 2)
-                right = self.dilation_rate[1] * (j - (self.kernel_size[1] - 1) // 2)
-                if abs(down) >= height or abs(right) >= width:
-                    continue
-                seen = inputs[:, max(down, 0) : height + min(down, 0), max(right, 0) : width + min(right, 0)]
-                product = tf.matmul(tf.reshape(seen, [-1, channels]), kernel[i, j])
-                product = tf.reshape(product, [-1, *seen.shape[1:3], self.filters])
-                spare = [[0, 0], [max(-down, 0), max(down, 0)], [max(-right, 0), max(right, 0)], [0, 0]]
-                product = tf.pad(product, spare) if down or right else product
-                total = product if total is None else total + product
-        return total
+class ProductConv2D(WinogradConv2D):
+    """One for the deep layers at a network's end: Winograd's way in inference, too, and 1x1 kernels as a product."""
+
+    def is_products(self, inputs: tf.Tensor, training: bool = False) -> bool:
+        return self._is_one_product() or super().is_products(inputs, training=True)
+
+    def products(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        if not self._is_one_product():
+            return super().products(inputs, kernel)
+        product = tf.matmul(tf.reshape(inputs, [-1, inputs.shape[-1]]), tf.reshape(kernel, kernel.shape[2:]))
+        return tf.reshape(product, [-1, *inputs.shape[1:3], self.filters])
+
+    def _is_one_product(self) -> bool:
+        return self.kernel_size == (1, 1) and self.strides == (1, 1)
 
 
 @dataclass(frozen=True)
@@ -84,10 +82,10 @@ class ConvStyle:
     epsilon: float = 1e-5
     center: bool = True
     scale: bool = True
-    layer: type[tf_keras.layers.Conv2D] = tf_keras.layers.Conv2D
+    layer: type[WinogradConv2D] = WinogradConv2D
     update_statistics: bool = True
 
-    def conv(self, filters: int, size: int, *, use_bias: bool = False, **options: Any) -> tf_keras.layers.Conv2D:
+    def conv(self, filters: int, size: int, *, use_bias: bool = False, **options: Any) -> WinogradConv2D:
         """A convolution, SAME unless `options` say otherwise, without activation."""
         return self.layer(
             filters,
@@ -122,8 +120,8 @@ class BatchNorm(tf_keras.layers.BatchNormalization):
 
 
 def normalized(
-    conv: tf_keras.layers.Conv2D,
-    norm: "BatchNorm",
+    conv: WinogradConv2D,
+    norm: BatchNorm,
     activation: Callable[[tf.Tensor], tf.Tensor],
     x: tf.Tensor,
     training: bool = False,
@@ -131,20 +129,20 @@ def normalized(
     """A convolution without bias, its batch norm and an activation; both layers are built.
 
     On moving averages the first two are one convolution with another kernel and a bias. TensorFlow sees that by itself
-    where it knows a convolution, but not in the products of a `TapConv2D`.
+    where it knows a convolution, but not in matrix products.
     """
-    if (training and norm.update_statistics) or not isinstance(conv, TapConv2D):
-        return activation(norm(conv(x), training=training))
+    if (training and norm.update_statistics) or not conv.is_products(x, training):
+        return activation(norm(conv(x, training=training), training=training))
     scale = tf.math.rsqrt(norm.moving_variance + norm.epsilon)
     scale = scale if norm.gamma is None else scale * norm.gamma
     shift = -norm.moving_mean * scale
     shift = shift if norm.beta is None else shift + norm.beta
     kernel = conv.kernel * scale
     if conv.kernel_size != (1, 1):
-        return activation(tf.nn.bias_add(conv.convolution_op(x, kernel), shift))
+        return activation(tf.nn.bias_add(conv.products(x, kernel), shift))
     # Product, bias and activation next to each other become one operation.
-    y = activation(tf.nn.bias_add(tf.matmul(tf.reshape(x, [-1, x.shape[-1]]), kernel[0, 0]), shift))
-    return tf.reshape(y, [-1, *x.shape[1:3], conv.filters])
+    product = tf.matmul(tf.reshape(x, [-1, x.shape[-1]]), tf.reshape(kernel, kernel.shape[2:]))
+    return tf.reshape(activation(tf.nn.bias_add(product, shift)), [-1, *x.shape[1:3], conv.filters])
 
 
 def conv_style(hyperparams: Any, where: str, *, update_statistics: bool = True) -> ConvStyle:

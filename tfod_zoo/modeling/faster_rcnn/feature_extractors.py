@@ -11,7 +11,7 @@ import tf_keras
 from tfod_zoo.errors import ZooError
 from tfod_zoo.modeling import checkpoint
 from tfod_zoo.modeling.backbones.resnet_v1_bias_free import BLOCKS, ResNetV1, Stage
-from tfod_zoo.modeling.conv_style import ConvStyle, TapConv2D, conv_style
+from tfod_zoo.modeling.conv_style import ConvStyle, ProductConv2D, conv_style
 from tfod_zoo.modeling.faster_rcnn.feature_pyramid import FeaturePyramid
 
 _FINEST_LEVEL, _COARSEST_LEVEL = 2, 5  # of a ResNet: strides 4 to 32
@@ -61,7 +61,7 @@ class ResNetExtractor(FeatureExtractor):
     def __init__(self, depth: int, style: ConvStyle, **kwargs):
         super().__init__(**kwargs)
         self.body = ResNetV1(depth, last=4, style=style, name="body")
-        self.conv5 = Stage(depth, 5, replace(style, layer=TapConv2D), stride=1)
+        self.conv5 = Stage(depth, 5, replace(style, layer=ProductConv2D), stride=1)
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> list[tf.Tensor]:
         return self.body(inputs, training=training)[-1:]

@@ -4,7 +4,6 @@ import functools
 
 import tensorflow as tf
 import tf_keras
-from tf_keras.src.utils.control_flow_util import GraphOrParentsInXlaContext
 
 from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.modeling import checkpoint
@@ -28,6 +27,7 @@ from tfod_zoo.modeling.faster_rcnn.region_proposal_network import RegionProposal
 from tfod_zoo.modeling.faster_rcnn.roi_crop import CropShape, crop_and_pool, select_levels
 from tfod_zoo.modeling.faster_rcnn.samplers import balanced_sample
 from tfod_zoo.modeling.faster_rcnn.target_assigner import detection_targets, rpn_targets
+from tfod_zoo.modeling.placement import compiled_by_xla
 
 CHANNEL_MEANS = (123.68, 116.779, 103.939)  # of ImageNet, RGB; subtracted after padding (spec, section 2)
 
@@ -145,7 +145,8 @@ class FasterRCNN(DetectionModel):
             proposals = self._sampled(proposals, groundtruth)
         normalized = normalize(proposals.boxes, size)
         levels = select_levels(normalized, height, width, len(maps)) if len(maps) > 1 else None
-        crops = crop_and_pool(maps, normalized, levels, self._crop_shape, matrix=self._uses_matrix_crop())
+        # XLA has only the matrix form; a CPU is faster with the other one, which a config for TPUs does not know.
+        crops = crop_and_pool(maps, normalized, levels, self._crop_shape, matrix=compiled_by_xla())
         box_features = self.extractor.box_features(crops, training=training)
         refined, class_logits = self.box_head(box_features)
         return {
@@ -178,10 +179,6 @@ class FasterRCNN(DetectionModel):
         if not learning and not self._static and empty.any():
             return clipped[~empty], (~empty).nonzero()[0]
         return clipped, None
-
-    def _uses_matrix_crop(self) -> bool:
-        """XLA has only the matrix form; a CPU is faster with the other one, which a config for TPUs does not know."""
-        return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 
     def _absolute_groundtruth(self, groundtruth: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Boxes `[B, M, 4]` in pixels, class vectors `[B, M, K + 1]` with background first, weights `[B, M]`."""

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfod_zoo.modeling import checkpoint
-from tfod_zoo.modeling.conv_style import ConvStyle, TapConv2D
+from tfod_zoo.modeling.conv_style import ConvStyle, ProductConv2D
 
 _SLOTS = 2  # background, object
 
@@ -34,8 +34,7 @@ class RegionProposalNetwork(tf_keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self._anchors_per_cell = anchors_per_cell
-        # Products pay on the one small and deep map of a plain ResNet; on a pyramid's fine maps they take memory.
-        shared = replace(style, layer=TapConv2D) if num_levels == 1 else style
+        shared = replace(style, layer=ProductConv2D)
         self.conv = shared.conv(depth, kernel_size, use_bias=True, dilation_rate=dilation, name="conv")
         self.box_heads, self.class_heads = (
             [style.conv(width * anchors_per_cell, 1, use_bias=True, name=f"{name}_{i}") for i in range(num_levels)]
