@@ -38,12 +38,17 @@ class WinogradConv2D(tf_keras.layers.Conv2D):
         """`[N, H, W, C]` -> `[N, h, w, filters]`."""
         if not self.is_products(inputs, training):
             return super().call(inputs)
-        y = self.products(inputs, tf.convert_to_tensor(self.kernel))
-        return tf.nn.bias_add(y, self.bias) if self.use_bias else y
+        return self.products(inputs, tf.convert_to_tensor(self.kernel), self.bias)
 
-    def products(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        """The convolution with a kernel like this layer's, made of matrix products."""
-        return winograd.convolve(inputs, kernel)
+    def products(
+        self,
+        inputs: tf.Tensor,
+        kernel: tf.Tensor,
+        bias: tf.Tensor | None,
+        activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+    ) -> tf.Tensor:
+        """The convolution with a kernel like this layer's, made of matrix products, a bias and an activation."""
+        return activation(_biased(winograd.convolve(inputs, kernel), bias))
 
 
 class ProductConv2D(WinogradConv2D):
@@ -52,14 +57,25 @@ class ProductConv2D(WinogradConv2D):
     def is_products(self, inputs: tf.Tensor, training: bool = False) -> bool:
         return self._is_one_product() or super().is_products(inputs, training=True)
 
-    def products(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    def products(
+        self,
+        inputs: tf.Tensor,
+        kernel: tf.Tensor,
+        bias: tf.Tensor | None,
+        activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+    ) -> tf.Tensor:
         if not self._is_one_product():
-            return super().products(inputs, kernel)
+            return super().products(inputs, kernel, bias, activation)
         product = tf.matmul(tf.reshape(inputs, [-1, inputs.shape[-1]]), tf.reshape(kernel, kernel.shape[2:]))
-        return tf.reshape(product, [-1, *inputs.shape[1:3], self.filters])
+        # Product, bias and activation next to each other become one operation.
+        return tf.reshape(activation(_biased(product, bias)), [-1, *inputs.shape[1:3], self.filters])
 
     def _is_one_product(self) -> bool:
         return self.kernel_size == (1, 1) and self.strides == (1, 1)
+
+
+def _biased(x: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
+    return x if bias is None else tf.nn.bias_add(x, bias)
 
 
 @dataclass(frozen=True)
@@ -137,12 +153,7 @@ def normalized(
     scale = scale if norm.gamma is None else scale * norm.gamma
     shift = -norm.moving_mean * scale
     shift = shift if norm.beta is None else shift + norm.beta
-    kernel = conv.kernel * scale
-    if conv.kernel_size != (1, 1):
-        return activation(tf.nn.bias_add(conv.products(x, kernel), shift))
-    # Product, bias and activation next to each other become one operation.
-    product = tf.matmul(tf.reshape(x, [-1, x.shape[-1]]), tf.reshape(kernel, kernel.shape[2:]))
-    return tf.reshape(activation(tf.nn.bias_add(product, shift)), [-1, *x.shape[1:3], conv.filters])
+    return conv.products(x, conv.kernel * scale, shift, activation)
 
 
 def conv_style(hyperparams: Any, where: str, *, update_statistics: bool = True) -> ConvStyle:

@@ -2,9 +2,9 @@
 
 The input is cut into overlapping tiles of 6x6 cells, a tile for every 4x4 cells of the output. Tiles and kernel are
 transformed, multiplied place by place over the channels (36 matrix products, which run at a CPU's full rate), and
-transformed back. oneDNN, which TensorFlow's CPU kernels use, convolves directly. On the maps of these networks this
-takes half to two thirds of its time, forwards and backwards alike, and rounds three times as coarsely: 2e-6 of the
-output's standard deviation.
+transformed back. oneDNN, which TensorFlow's CPU kernels use, convolves directly. Of its time this took 0.3 (40x40x1024,
+512 filters) to 0.7 (80x80x128, 128 filters), backwards 0.4 to 0.75, with TensorFlow 2.20 on two cores with AVX-512, and
+it rounds three times as coarsely: 2e-6 of the output's standard deviation.
 """
 
 import numpy as np
@@ -48,7 +48,11 @@ _INPUT = np.array(
 
 
 def pays(x: tf.Tensor, kernel_shape: tf.TensorShape) -> bool:
-    """Whether `convolve` is the faster way on a CPU."""
+    """Whether `convolve` can be had and is the faster way on a CPU.
+
+    Args:
+      x: `[N, H, W, C]`. kernel_shape: height, width, C and filters.
+    """
     height, width, channels = x.shape[1:]
     if x.dtype != tf.float32 or kernel_shape[:2] != (3, 3) or height is None or width is None:
         return False

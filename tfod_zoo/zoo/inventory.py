@@ -150,4 +150,3 @@ def tidy(store: Path) -> tuple[int, int]:
     with contextlib.suppress(OSError):
         (store / FOLDER_NAME).rmdir()
     return len(left), size
-
