@@ -58,7 +58,7 @@ def test_import_and_report(root, tmp_path, pipeline_of):
     assert report.clipped == 2 and report.rotated == ["turned.jpg"]
     assert [name for name, _ in report.skipped] == ["bad", "bare", "gone"]
     assert [item.name for item in read_label_map(report.label_map).items] == ["cat", "dog"]
-    assert "2 boxes without area dropped" in report.lines()
+    assert "2 boxes without area dropped (the first: a.xml)" in report.lines()
 
     pipeline = pipeline_of(report.records["train"], label_map=report.label_map)
     ((features, truth),) = build_dataset(pipeline, training=False, batch_size=4)

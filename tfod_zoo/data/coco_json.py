@@ -312,22 +312,22 @@ def _object(
     item: dict[str, Any], height: int, width: int, coco: CocoAnnotations, classes: _Classes, report: ImportReport
 ) -> ExampleObject | None:
     """An annotation as it is written, or None if it cannot be used (counted in `report`)."""
-    number = item.get("category_id")
+    number, where = item.get("category_id"), f"annotation {item.get('id')}"
     category = coco.categories.get(number) if isinstance(number, int) else None
     if category is None:
-        report.dropped[f"of category {number}, which the file does not list"] += 1
+        report.drop(f"of category {number}, which the file does not list", where)
         return None
     known = classes.of_category[category.id]
     if known is None:
-        report.dropped[f"of class {category.name!r}, which the label map does not have"] += 1
+        report.drop(f"of class {category.name!r}, which the label map does not have", where)
         return None
     report.boxes[known.title] += 1
     bbox = _numbers(item.get("bbox"), 4)
     if bbox is None:
-        report.dropped["with a bbox that is not four numbers"] += 1
+        report.drop("with a bbox that is not four numbers", where)
         return None
     x, y, box_width, box_height = bbox
-    box = usable_box((x, y, x + box_width, y + box_height), height, width, report)
+    box = usable_box((x, y, x + box_width, y + box_height), height, width, report, where)
     if box is None:
         return None
     xmin, ymin, xmax, ymax = box

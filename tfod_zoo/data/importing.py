@@ -34,6 +34,7 @@ class ImportReport:
       images: written, by split.
       boxes: annotated, by class of the label map; `dropped` says how many of them were not written.
       dropped: objects left out, by reason.
+      first_dropped: where the first of them stands, by reason.
       clipped: boxes cut at the image's border.
       keypoints: labelled keypoints written.
       keypoints_dropped: keypoint lists left out while their objects stay, by reason.
@@ -48,6 +49,7 @@ class ImportReport:
     images: dict[str, int] = field(default_factory=dict)
     boxes: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
+    first_dropped: dict[str, str] = field(default_factory=dict)
     clipped: int = 0
     keypoints: int = 0
     keypoints_dropped: Counter[str] = field(default_factory=Counter)
@@ -56,6 +58,37 @@ class ImportReport:
     notes: list[str] = field(default_factory=list)
     records: dict[str, str] = field(default_factory=dict)
     label_map: Path = Path()
+
+    def drop(self, reason: str, where: str = "") -> None:
+        """Counts an object that is left out; `where` is what a user can find it by, a file and perhaps a line."""
+        self.dropped[reason] += 1
+        if where:
+            self.first_dropped.setdefault(reason, where)
+
+    def add(self, other: ImportReport) -> None:
+        """Takes in the report of another part of the same data set."""
+        self.images |= other.images
+        self.records |= other.records
+        for mine, theirs in (
+            (self.boxes, other.boxes), (self.dropped, other.dropped), (self.keypoints_dropped, other.keypoints_dropped)
+        ):
+            mine.update(theirs)
+        self.first_dropped = {**other.first_dropped, **self.first_dropped}
+        self.clipped += other.clipped
+        self.keypoints += other.keypoints
+        self.skipped += other.skipped
+        self.rotated += other.rotated
+        self.notes += [note for note in other.notes if note not in self.notes]
+
+    def line(self) -> str:
+        """What was found, in one line."""
+        boxes = some([f"{name} {count}" for name, count in self.boxes.most_common()], _CLASSES_LISTED) or "none"
+        parts = [self.source, f"{sum(self.images.values())} images", f"{len(self.boxes)} classes ({boxes})"]
+        parts += [f"{self.keypoints} labelled keypoints"] if self.keypoints else []
+        parts += [f"{count} boxes {reason} dropped" for reason, count in self.dropped.most_common()]
+        parts += [f"{self.clipped} boxes clipped at the image's border"] if self.clipped else []
+        parts += [f"{len(self.skipped)} images skipped"] if self.skipped else []
+        return ", ".join([*parts, *(f"{split} {count}" for split, count in self.images.items())])
 
     def lines(self) -> list[str]:
         """The report for a person."""
@@ -66,7 +99,9 @@ class ImportReport:
         if self.keypoints:
             lines.append(f"{self.keypoints} labelled keypoints")
         lines += self.notes
-        lines += [f"{count} boxes {reason} dropped" for reason, count in self.dropped.most_common()]
+        for reason, count in self.dropped.most_common():
+            first = self.first_dropped.get(reason)
+            lines.append(f"{count} boxes {reason} dropped" + (f" (the first: {first})" if first else ""))
         if self.clipped:
             lines.append(f"{self.clipped} boxes partly outside the image clipped")
         lines += [
@@ -183,23 +218,23 @@ def _png(image: Image.Image) -> bytes:
 
 
 def usable_box(
-    corners: Sequence[float], height: int, width: int, report: ImportReport
+    corners: Sequence[float], height: int, width: int, report: ImportReport, where: str = ""
 ) -> tuple[float, float, float, float] | None:
     """A box cut at the image's border, or None if it cannot be used; both are counted in the report.
 
     Args:
-      corners: xmin, ymin, xmax, ymax in pixels. height, width: of the image.
+      corners: xmin, ymin, xmax, ymax in pixels. height, width: of the image. where: what a user can find it by.
     """
     xmin, ymin, xmax, ymax = corners
     if not all(map(math.isfinite, corners)):
-        report.dropped["with a coordinate that is not a number"] += 1
+        report.drop("with a coordinate that is not a number", where)
         return None
     if xmax <= xmin or ymax <= ymin:
-        report.dropped["without area"] += 1
+        report.drop("without area", where)
         return None
     clipped = (max(xmin, 0.0), max(ymin, 0.0), min(xmax, float(width)), min(ymax, float(height)))
     if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
-        report.dropped["outside the image"] += 1
+        report.drop("outside the image", where)
         return None
     report.clipped += clipped != (xmin, ymin, xmax, ymax)
     return clipped

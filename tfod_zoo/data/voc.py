@@ -1,20 +1,22 @@
-"""Import of Pascal VOC folders: images and XML annotations -> sharded TFRecords and a label map.
+"""Import of Pascal VOC annotations: images and XML files -> sharded TFRecords and a label map.
 
-The layout is VOC's own: ROOT/{JPEGImages,Annotations,ImageSets/Main}.
+Two layouts are read: VOC's own, ROOT/{JPEGImages,Annotations,ImageSets/Main}, and XML files anywhere in a folder, each
+beside its image or in a folder beside the images', as annotation tools leave them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tfod_zoo.config.label_map import LabelMap, LabelMapItem, read_label_map, write_label_map
+from tfod_zoo.data.boxed_images import IMAGE_SUFFIXES, Annotations, BoxedImage, NamedBox, write_annotations
 from tfod_zoo.data.errors import DataError
-from tfod_zoo.data.importing import ImportReport, Skip, check_shards, read_image, usable_box, write_split
-from tfod_zoo.data.tf_example import ExampleObject, encode_example
+from tfod_zoo.data.importing import ImportReport, Skip
 
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+_SOURCE = "Pascal VOC"
+_SIDES = ("xmin", "ymin", "xmax", "ymax")
+_NAN = float("nan")
 
 
 def import_voc(
@@ -25,12 +27,9 @@ def import_voc(
     shards: int | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> ImportReport:
-    """Writes `OUT/SPLIT-00000-of-0000N.tfrecord` for every split, and `OUT/label_map.pbtxt`.
+    """Writes `OUT/SPLIT-00000-of-0000N.tfrecord` for every split of a VOC folder, and `OUT/label_map.pbtxt`.
 
-    Objects without area, outside the image, with unreadable coordinates or of a class that is not in the label map are
-    dropped and counted, boxes that reach beyond the image are clipped, images that cannot be decoded or have no
-    annotation are skipped. Pixels are turned upright where EXIF says so (their boxes are taken to be drawn on the
-    upright picture, as annotation tools show it); other image files are stored byte for byte.
+    Images without an annotation are skipped; `boxed_images.write_annotations` says what else is dropped and clipped.
 
     Args:
       root: the VOC folder.
@@ -44,28 +43,50 @@ def import_voc(
     Raises:
       DataError: not a VOC folder, no such split, no class found, or OUT cannot be written; nothing half-written stays.
     """
-    root, out = Path(root), Path(out)
-    names = voc_images(root, split)
-    check_shards(shards)
-    report = ImportReport("Pascal VOC", label_map=out / "label_map.pbtxt")
-    classes = _classes(root, Path(label_map) if label_map else None, report.label_map)
-    done = 0
-    for name, images in names.items():
-        examples = _examples(root, images, classes, report, on_progress, done)
-        write_split(examples, len(images), name, out, shards, report)
-        done += len(images)
-    write_label_map(classes, report.label_map)
-    return report
+    return write_annotations(read_voc(root, split), out, label_map, shards, on_progress)
 
 
-def voc_images(root: str | Path, split: str | Sequence[str]) -> dict[str, list[str]]:
-    """Split -> its image names, each once, in the order of its list in ImageSets/Main.
+def read_voc(root: str | Path, split: str | Sequence[str]) -> Annotations:
+    """The annotations of some splits of a VOC folder, in the order of their lists; the classes of all of ROOT.
 
     Raises:
-      DataError: not a VOC folder, or no such split.
+      DataError: not a VOC folder, no such split, or no class found.
     """
-    splits = [name.strip() for name in split.split(",")] if isinstance(split, str) else split
-    return {name: _split_images(Path(root), name) for name in splits}
+    root = Path(root)
+    names = [name.strip() for name in split.split(",")] if isinstance(split, str) else split
+    images = {name: _split_images(root, name) for name in names}
+    files = _parse_all((root / "Annotations").glob("*.xml"))
+    annotations = Annotations(_SOURCE, classes=_class_names(files, root / "Annotations"))
+    for name, stems in images.items():
+        annotations.splits[name] = [
+            _boxed_image(stem, _image_path(root, stem), root / "Annotations" / f"{stem}.xml", files) for stem in stems
+        ]
+    return annotations
+
+
+def voc_splits(root: Path) -> list[str]:
+    """The splits that ImageSets/Main lists: train, val, trainval, test, where they are there."""
+    folder = root / "ImageSets" / "Main"
+    return [name for name in ("train", "val", "trainval", "test") if (folder / f"{name}.txt").exists()]
+
+
+def read_voc_files(xml_files: Sequence[Path], root: Path) -> Annotations:
+    """Annotations from XML files without lists of splits; the images are those of no split ("").
+
+    Args:
+      xml_files: one an image.
+      root: what the images' names are made relative to.
+
+    Raises:
+      DataError: no class found.
+    """
+    files = _parse_all(xml_files)
+    annotations = Annotations(_SOURCE, classes=_class_names(files, root))
+    annotations.splits[""] = [
+        _boxed_image(str(path.relative_to(root).with_suffix("")), _image_beside(path, files[path]), path, files)
+        for path in files
+    ]
+    return annotations
 
 
 def _split_images(root: Path, split: str) -> list[str]:
@@ -85,99 +106,71 @@ def _split_images(root: Path, split: str) -> list[str]:
     return list(images)
 
 
-def _classes(root: Path, given: Path | None, written: Path) -> LabelMap:
-    """The label map to use. One that an earlier import left rules too: every split needs the same ids."""
-    if given is None and written.exists():
-        given = written
-    if given is not None:
-        return read_label_map(given)
-    found: set[str] = set()
-    for path in sorted((root / "Annotations").glob("*.xml")):
-        try:
-            found.update(_text(item, "name") for item in ElementTree.parse(path).getroot().iter("object"))
-        except (ElementTree.ParseError, OSError):
-            continue  # its image is skipped, with the reason, if a split names it
-    found.discard("")
-    if not found:
-        raise DataError(f"{root / 'Annotations'} has no object with a name; there is nothing to learn.")
-    return LabelMap(tuple(LabelMapItem(id=number, name=name) for number, name in enumerate(sorted(found), 1)))
+def _parse_all(paths) -> dict[Path, ElementTree.Element | Skip]:
+    """The annotations' roots, or why one cannot be read, by file."""
+    return {path: _parse(path) for path in sorted(paths)}
 
 
-def _examples(
-    root: Path,
-    images: list[str],
-    classes: LabelMap,
-    report: ImportReport,
-    on_progress: Callable[[int], None],
-    done_before: int,
-) -> Iterator[bytes]:
-    for done, name in enumerate(images, done_before + 1):
-        try:
-            yield _example(root, name, classes, report)
-        except Skip as reason:
-            report.skipped.append((name, str(reason)))
-        on_progress(done)
-
-
-def _example(root: Path, name: str, classes: LabelMap, report: ImportReport) -> bytes:
-    path = _image_path(root, name)
-    annotation = _annotation(root / "Annotations" / f"{name}.xml")
-    image = read_image(path)
-    if image.rotated:
-        report.rotated.append(path.name)
-    objects = [_object(item, image.height, image.width, classes, report) for item in annotation.iter("object")]
-    kept = [item for item in objects if item is not None]
-    return encode_example(
-        image.encoded, image.format, image.height, image.width, kept, filename=path.name, source_id=name
-    )
-
-
-def _image_path(root: Path, name: str) -> Path:
-    for suffix in _IMAGE_SUFFIXES:
-        for spelling in (suffix, suffix.upper()):
-            path = root / "JPEGImages" / f"{name}{spelling}"
-            if path.exists():
-                return path
-    raise Skip("no image in JPEGImages")
-
-
-def _annotation(path: Path) -> ElementTree.Element:
+def _parse(path: Path) -> ElementTree.Element | Skip:
     try:
         return ElementTree.parse(path).getroot()
-    except OSError as error:
-        raise Skip("no annotation") from error
+    except OSError:
+        return Skip("no annotation")
     except ElementTree.ParseError as error:
-        raise Skip(f"the annotation is not XML: {error}") from error
+        return Skip(f"the annotation is not XML: {error}")
 
 
-def _object(
-    item: ElementTree.Element, height: int, width: int, classes: LabelMap, report: ImportReport
-) -> ExampleObject | None:
-    """An annotated object, or None if it cannot be used (counted in `report`)."""
-    name = _text(item, "name")
-    class_id = classes.id_of(name)
-    if class_id is None:
-        report.dropped[f"of class {name!r}, which the label map does not have"] += 1
-        return None
-    report.boxes[classes.category_name(class_id)] += 1
-    try:
-        xmin, ymin, xmax, ymax = (float(_text(item, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
-    except ValueError:
-        report.dropped["with a coordinate that is not a number"] += 1
-        return None
+def _class_names(files: dict[Path, ElementTree.Element | Skip], folder: Path) -> list[str]:
+    roots = [root for root in files.values() if not isinstance(root, Skip)]
+    found = {_text(item, "name") for root in roots for item in root.iter("object")} - {""}
+    if not found:
+        raise DataError(f"{folder} has no object with a name; there is nothing to learn.")
+    return sorted(found)
+
+
+def _boxed_image(
+    name: str, image: Path | None, annotation: Path, files: dict[Path, ElementTree.Element | Skip]
+) -> BoxedImage:
+    if image is None:
+        return BoxedImage(name, None, problem="no image of that name")
+    root = files.get(annotation) or _parse(annotation)
+    if isinstance(root, Skip):
+        return BoxedImage(name, image, problem=str(root))
+    return BoxedImage(name, image, tuple(_named_box(item, annotation.name) for item in root.iter("object")))
+
+
+def _named_box(item: ElementTree.Element, where: str) -> NamedBox:
     # VOC counts pixels from 1, both ends included; TFOD divides the numbers as they are, and so do we, so that models
     # and records of both can be mixed. The shift is half a pixel to one pixel.
-    box = usable_box((xmin, ymin, xmax, ymax), height, width, report)
-    if box is None:
-        return None
-    xmin, ymin, xmax, ymax = box
-    return ExampleObject(
-        box=(ymin / height, xmin / width, ymax / height, xmax / width),
-        class_text=name,
-        class_id=class_id,
-        area=(xmax - xmin) * (ymax - ymin),
-        difficult=_text(item, "difficult") == "1",
-    )
+    try:
+        xmin, ymin, xmax, ymax = (float(_text(item, f"bndbox/{side}")) for side in _SIDES)
+    except ValueError:
+        xmin, ymin, xmax, ymax = _NAN, _NAN, _NAN, _NAN
+    difficult = _text(item, "difficult") == "1"
+    return NamedBox(_text(item, "name"), (xmin, ymin, xmax, ymax), where, difficult=difficult)
+
+
+def _image_path(root: Path, name: str) -> Path | None:
+    return _with_image_suffix(root / "JPEGImages" / name)
+
+
+def _image_beside(annotation: Path, root: ElementTree.Element | Skip) -> Path | None:
+    """The image of an XML file: of its name, or of the name it states, in its folder or one beside it."""
+    stated = "" if isinstance(root, Skip) else Path(_text(root, "filename").replace("\\", "/")).name
+    folders = [annotation.parent, *(annotation.parent.parent / name for name in ("images", "JPEGImages"))]
+    for folder in folders:
+        if path := _with_image_suffix(folder / annotation.stem):
+            return path
+    return next((folder / stated for folder in folders if stated and (folder / stated).is_file()), None)
+
+
+def _with_image_suffix(stem: Path) -> Path | None:
+    for suffix in IMAGE_SUFFIXES:
+        for spelling in (suffix, suffix.upper()):
+            path = stem.with_name(stem.name + spelling)
+            if path.exists():
+                return path
+    return None
 
 
 def _text(item: ElementTree.Element, path: str) -> str:
