@@ -17,7 +17,8 @@ from tfod_zoo.data.augmentation import augmenter
 from tfod_zoo.data.errors import UNREADABLE, DataError, DataProblems
 from tfod_zoo.data.groundtruth import check_groundtruth, pad_groundtruth, reframe_to_canvas
 from tfod_zoo.data.image_decoding import decode_rgb, or_else
-from tfod_zoo.data.source import Source, open_source
+from tfod_zoo.data.mixture import Source, by_weight, in_turn
+from tfod_zoo.data.source import open_sources, used_weights
 from tfod_zoo.modeling.image_resizer import canvas_size, resize_and_pad
 
 Tensors = dict[str, tf.Tensor]
@@ -102,7 +103,8 @@ def count_examples(pipeline: Any, training: bool) -> int | None:
 class _Setup:
     """What a config says about one reader."""
 
-    source: Source
+    sources: list[Source]
+    shares: list[float]  # of the draws, by source; none if the sources are one data set
     sample: int
     shuffle_buffer: int
     default_batch_size: int
@@ -114,7 +116,14 @@ class _Setup:
 
     @property
     def epoch_size(self) -> int:
-        return -(-self.source.num_records // self.sample)
+        return sum(self.sampled_sizes)
+
+    @property
+    def sampled_sizes(self) -> list[int]:
+        """Examples of an epoch, by source."""
+        ends = np.cumsum([0, *(source.num_records for source in self.sources)])
+        multiples = -(-ends // self.sample)  # of sample_1_of_n_examples, below each end
+        return np.diff(multiples).tolist()
 
     def groundtruth_of(self, example: Tensors) -> Tensors:
         """The part of an example that describes its objects."""
@@ -134,8 +143,7 @@ def _setup(pipeline: Any, training: bool) -> _Setup:
         raise DataError(f"{name}.external_input_reader is not supported; use tf_record_input_reader.")
     if reader.num_additional_channels:
         raise DataError(f"{name}.num_additional_channels is not supported; remove it (the networks take RGB).")
-    if reader.sample_from_datasets_weights:
-        raise DataError(f"{name}.sample_from_datasets_weights is not supported; repeat a path's records instead.")
+    _refuse(reader, name, pipeline.train_config if training else None)
     if reader.max_number_of_boxes < 1:
         raise DataError(f"{name}.max_number_of_boxes is {reader.max_number_of_boxes}; give 1 or more.")
     label_map = None
@@ -147,8 +155,10 @@ def _setup(pipeline: Any, training: bool) -> _Setup:
     canvas_size(family.image_resizer)  # refuses what has no fixed size before any file is opened
     keypoints = reader.num_keypoints
     augment = augmenter(pipeline.train_config.data_augmentation_options, keypoints) if training else None
+    paths, weights = list(reader.tf_record_input_reader.input_path), list(reader.sample_from_datasets_weights)
     return _Setup(
-        source=open_source(list(reader.tf_record_input_reader.input_path), label_map, reader.num_readers, keypoints),
+        sources=open_sources(paths, label_map, reader.num_readers, keypoints, weights, reader.read_block_length),
+        shares=[share for _, share in used_weights(paths, weights)] if weights else [],
         sample=max(reader.sample_1_of_n_examples, 1),
         shuffle_buffer=max(reader.shuffle_buffer_size, 1) if training and reader.shuffle else 0,
         default_batch_size=default_batch,
@@ -158,6 +168,22 @@ def _setup(pipeline: Any, training: bool) -> _Setup:
         resizer=family.image_resizer,
         augment=augment,
     )
+
+
+def _refuse(reader: Any, name: str, train_config: Any | None) -> None:
+    """Fields that would change what is learned, and that nothing here honours."""
+    fields = {
+        f"{name}.input_type": reader.input_type == 2,  # TF_SEQUENCE_EXAMPLE
+        f"{name}.expand_labels_hierarchy": reader.expand_labels_hierarchy,
+        f"{name}.keypoint_type_weight": any(weight != 1 for weight in reader.keypoint_type_weight),
+        f"{name}.load_multiclass_scores": reader.load_multiclass_scores,
+    }
+    if train_config is not None:
+        fields["train_config.use_multiclass_scores"] = train_config.use_multiclass_scores
+        fields["train_config.merge_multiple_label_boxes"] = train_config.merge_multiple_label_boxes
+    for field, is_set in fields.items():
+        if is_set:
+            raise DataError(f"{field} is not supported, and without it another model would be trained; remove it.")
 
 
 def _per_replica(batch_size: int, context: tf.distribute.InputContext | None) -> int:
@@ -172,17 +198,21 @@ def _hosts(context: tf.distribute.InputContext | None) -> tuple[int, int]:
     return (context.num_input_pipelines, context.input_pipeline_id) if context else (1, 0)
 
 
-def _records(setup: _Setup, epoch: tf.Tensor | None, seed: int) -> tf.data.Dataset:
-    """One epoch of (record index, raw), in stored order if `epoch` is None or the reader does not shuffle."""
-    if epoch is None or not setup.shuffle_buffer:
-        records = setup.source.records(None)
-    else:
-        records = setup.source.records(_epoch_seed(epoch, seed))
+def _records(setup: _Setup, epoch: tf.Tensor | None, seed: int, only: int | None = None) -> tf.data.Dataset:
+    """One epoch of (record index, raw), in stored order if `epoch` is None or the reader does not shuffle.
+
+    `only` picks one of the sources; otherwise it is all of them.
+    """
+    shuffled = epoch is not None and setup.shuffle_buffer > 0
+    order = _epoch_seed(epoch, seed) if shuffled else None
+    chosen = [only] if only is not None else list(range(len(setup.sources)))
+    parts = [setup.sources[number].records(order) for number in chosen]
     if setup.sample > 1:
-        records = records.filter(lambda index, raw: index % setup.sample == 0)
-    if epoch is not None and setup.shuffle_buffer:
-        records = records.shuffle(setup.shuffle_buffer, seed=_epoch_seed(epoch, seed))
-    return records
+        parts = [part.filter(lambda index, raw: index % setup.sample == 0) for part in parts]
+    if not shuffled:
+        return functools.reduce(lambda one, other: one.concatenate(other), parts)
+    records = in_turn(parts, [setup.sampled_sizes[number] for number in chosen], order)
+    return records.shuffle(setup.shuffle_buffer, seed=order)
 
 
 def _epoch_seed(epoch: tf.Tensor, seed: int) -> tf.Tensor:
@@ -204,19 +234,31 @@ def _positions(
     if skip % hosts:
         raise DataError(f"skip_examples {skip} is no multiple of the {hosts} hosts; skip whole batches.")
     start = skip - min(_LEAD_IN, skip // hosts) * hosts
-    epoch, rest = divmod(start, setup.epoch_size)
-    epochs = tf.data.Dataset.range(epoch, _ENDLESS)
+    if setup.shares:
+        numbers = range(len(setup.sources))
+        opened = [functools.partial(_endless, setup, seed + number, only=number) for number in numbers]
+        stream = by_weight(opened, setup.shares, seed, start)
+    else:
+        stream = _endless(setup, seed, start)
+    stream = tf.data.Dataset.zip((tf.data.Dataset.range(start, _ENDLESS), stream)).shard(hosts, host)
+    first = _records(setup, None, seed).take(_LEAD_IN)
+    return first.map(lambda index, raw: (np.int64(-1), (index, raw))).concatenate(stream)
+
+
+def _endless(setup: _Setup, seed: int, start: int, only: int | None = None) -> tf.data.Dataset:
+    """Epoch after epoch of (record index, raw), of one source or all, from a position on."""
+    size = setup.epoch_size if only is None else setup.sampled_sizes[only]
+    if not size:
+        raise DataError(f"sample_1_of_n_examples {setup.sample} leaves nothing of a source; make it smaller.")
+    epoch, rest = divmod(start, size)
 
     def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
         # Of this function's graph alone: the order must not depend on the process's own global seed, and TensorFlow
         # cannot mix a global seed of 0 with a seed that is a tensor.
         tf.random.set_seed(1)
-        return _records(setup, number, seed)
+        return _records(setup, number, seed, only)
 
-    stream = epochs.flat_map(one_epoch).skip(rest)
-    stream = tf.data.Dataset.zip((tf.data.Dataset.range(start, _ENDLESS), stream)).shard(hosts, host)
-    first = _records(setup, None, seed).take(_LEAD_IN)
-    return first.map(lambda index, raw: (np.int64(-1), (index, raw))).concatenate(stream)
+    return tf.data.Dataset.range(epoch, _ENDLESS).flat_map(one_epoch).skip(rest)
 
 
 def _one_pass(setup: _Setup, context: tf.distribute.InputContext | None) -> tf.data.Dataset:
@@ -243,7 +285,7 @@ def _read(position: tf.Tensor, indexed: Any, *, setup: _Setup, problems: DataPro
     index, raw = indexed
 
     def parse(record: Any) -> Tensors:
-        fields = setup.source.parse(record)
+        fields = setup.sources[0].parse(record)
         image = decode_rgb(fields.pop("encoded"))
         return {"record": index, "readable": tf.size(image) > 0, "image": image, **fields}
 

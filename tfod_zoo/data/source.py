@@ -9,23 +9,25 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from tfod_zoo.data.errors import DataError
+from tfod_zoo.data.mixture import Source, as_one_structure
 from tfod_zoo.data.tf_example import ClassTable, Tensors, parse_example
 
 _TFDS = re.compile(r"tfds:(?P<name>[^:@]+):(?P<split>[^@]+)(?:@(?P<folder>.+))?")
 # TFRecord framing: length (8 bytes), its checksum (4), the record, its checksum (4).
 _HEADER, _FOOTER = 12, 4
-_BLOCK_LENGTH = 32  # records read from a file before the next one's turn (TFOD's read_block_length)
-_MAX_OPEN_FILES = 16
+MAX_OPEN_FILES = 16
 _RECORDS_LOOKED_AT = 100  # for one with keypoints, to check their number before anything long begins
 
 
@@ -53,59 +55,84 @@ def parse_tfds_path(path: str) -> TfdsPath:
     return TfdsPath(match["name"], match["split"], match["folder"])
 
 
-@dataclass(frozen=True)
-class Source:
-    """Records in a fixed order.
-
-    Attributes:
-      num_records: how many.
-      records: `epoch -> dataset of (index, raw)`; `epoch` is an int64 scalar that seeds the order of the files, or None
-        for the order in which they lie; index is the record's int64 place in the unshuffled data set.
-      parse: raw -> what `tf_example.parse_example` returns.
-    """
-
-    num_records: int
-    records: Callable[[tf.Tensor | None], tf.data.Dataset]
-    parse: Callable[[tf.Tensor], Tensors]
-
-
-def open_source(
-    paths: Sequence[str], label_map: object | None, num_readers: int = _MAX_OPEN_FILES, num_keypoints: int = 0
-) -> Source:
+def open_sources(
+    paths: Sequence[str],
+    label_map: object | None,
+    num_readers: int = MAX_OPEN_FILES,
+    num_keypoints: int = 0,
+    weights: Sequence[float] = (),
+    block_length: int = 32,
+) -> list[Source]:
     """Resolves the `input_path`s of a reader.
 
     Args:
-      paths: record globs, or one `tfds:` path.
+      paths: record globs and `tfds:` paths.
       label_map: LabelMap, or None.
-      num_readers: files that a shuffled epoch reads side by side.
+      num_readers: files that a shuffled epoch reads side by side, shared among the sources by their weights.
       num_keypoints: keypoints of an object in the records; 0 reads none.
+      weights: how often each path is drawn from, one a path; none if the paths are one data set.
+      block_length: records read from a file before the next one's turn.
+
+    Returns:
+      with weights a source for each path that has a weight above 0; without, one for all record files and one for each
+      TFDS data set. Indices run on from source to source, and all have raws and parsed fields of one structure.
 
     Raises:
-      DataError: nothing there, a file that is not TFRecord or was cut off, kinds that cannot be mixed, or another
-        number of keypoints.
+      DataError: nothing there, a file that is not TFRecord or was cut off, weights that fit no paths, or another number
+        of keypoints.
     """
     if not paths or any(not path or "PATH_TO_BE_CONFIGURED" in path for path in paths):
         raise DataError(
             "The input reader names no data (tf_record_input_reader.input_path); give it a record glob or "
             "tfds:NAME:SPLIT."
         )
-    if any(path.startswith("tfds:") for path in paths):
-        if len(paths) > 1:
-            raise DataError(f"input_path names a TFDS data set among others ({', '.join(paths)}); name it alone.")
-        from tfod_zoo.data.tfds_source import open_tfds
+    classes = ClassTable(label_map)
 
-        num_records, dataset, parse = open_tfds(parse_tfds_path(paths[0]), label_map, num_keypoints)
-        return Source(num_records, lambda _: dataset.enumerate(), parse)
+    def open_group(group: Sequence[str], readers: int) -> Source:
+        if group[0].startswith("tfds:"):
+            from tfod_zoo.data.tfds_source import open_tfds
+
+            num_records, dataset, parse = open_tfds(parse_tfds_path(group[0]), label_map, num_keypoints)
+            return Source(num_records, lambda _: dataset.enumerate(), parse)
+        return _open_files(group, functools.partial(parse_example, classes=classes, num_keypoints=num_keypoints),
+                           num_keypoints, readers, block_length)
+
+    if weights:
+        shares = used_weights(paths, weights)
+        sources = [open_group([path], math.ceil(num_readers * share)) for path, share in shares]
+    else:
+        files = [path for path in paths if not path.startswith("tfds:")]
+        groups = [*([files] if files else []), *([path] for path in paths if path.startswith("tfds:"))]
+        sources = [open_group(group, num_readers) for group in groups]
+    return as_one_structure(sources)
+
+
+def used_weights(paths: Sequence[str], weights: Sequence[float]) -> list[tuple[str, float]]:
+    """The paths that are drawn from, each with its share of the draws.
+
+    Raises:
+      DataError: not one weight a path, or weights that cannot be.
+    """
+    field = "sample_from_datasets_weights"
+    if len(weights) != len(paths):
+        raise DataError(f"{field} has {len(weights)} weights for {len(paths)} input_paths; give one for each.")
+    total = sum(weights)
+    if not 0 < total < math.inf or min(weights) < 0:
+        raise DataError(f"{field} is {list(weights)}; give numbers of 0 or more, not all of them 0.")
+    return [(path, weight / total) for path, weight in zip(paths, weights, strict=True) if weight]
+
+
+def _open_files(
+    paths: Sequence[str], parse: Callable[[Any], Tensors], num_keypoints: int, num_readers: int, block_length: int
+) -> Source:
     files = record_files(paths)
     counts = [count_records(file) for file in files]
     if not sum(counts):
         raise DataError(f"{', '.join(paths)}: {len(files)} files without a single record; write them again.")
     if num_keypoints:
         _check_keypoints(files, num_keypoints)
-    classes = ClassTable(label_map)
-    readers = max(1, min(num_readers, len(files), _MAX_OPEN_FILES))
-    parse_record = functools.partial(parse_example, classes=classes, num_keypoints=num_keypoints)
-    return Source(sum(counts), _file_reader(files, counts, readers), parse_record)
+    readers = max(1, min(num_readers, len(files), MAX_OPEN_FILES))
+    return Source(sum(counts), _file_reader(files, counts, readers, max(block_length, 1)), parse)
 
 
 def _check_keypoints(files: list[str], num_keypoints: int) -> None:
@@ -170,7 +197,9 @@ def count_records(file: str) -> int:
         raise DataError(f"{file} cannot be read: {error.strerror}.") from error
 
 
-def _file_reader(files: list[str], counts: list[int], readers: int) -> Callable[[tf.Tensor | None], tf.data.Dataset]:
+def _file_reader(
+    files: list[str], counts: list[int], readers: int, block_length: int
+) -> Callable[[tf.Tensor | None], tf.data.Dataset]:
     starts = [sum(counts[:position]) for position in range(len(files))]
 
     def records(epoch: tf.Tensor | None) -> tf.data.Dataset:
@@ -182,6 +211,6 @@ def _file_reader(files: list[str], counts: list[int], readers: int) -> Callable[
         if epoch is None:
             return shards.flat_map(read)
         shards = shards.shuffle(len(files), seed=epoch)
-        return shards.interleave(read, cycle_length=readers, block_length=_BLOCK_LENGTH)
+        return shards.interleave(read, cycle_length=readers, block_length=block_length)
 
     return records
