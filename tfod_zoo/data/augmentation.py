@@ -10,6 +10,7 @@ A step is a pure function `(image, groundtruth, options, seed) -> (image, ground
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -56,7 +57,7 @@ def random_crop_image(image: tf.Tensor, groundtruth: Tensors, options: Any, seed
     """
     height, width = tf.shape(image)[0], tf.shape(image)[1]
 
-    def crop():
+    def crop() -> tuple[tf.Tensor, Tensors]:
         begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
             tf.shape(image),
             tf.clip_by_value(groundtruth["boxes"], 0.0, 1.0)[None],
@@ -75,6 +76,32 @@ def random_crop_image(image: tf.Tensor, groundtruth: Tensors, options: Any, seed
 
     cut, kept = tf.cond(_uniform(seed, 0) < options.random_coef, lambda: (image, dict(groundtruth)), crop)
     return tf.ensure_shape(cut, [None, None, 3]), kept
+
+
+def ssd_random_crop(image: tf.Tensor, groundtruth: Tensors, options: Any, seed: tf.Tensor):
+    """`random_crop_image` with one of several settings, each equally likely: `operations`, or SSD's seven."""
+    operations = _ssd_operations(options)
+
+    def crop(operation: Any) -> tuple[tf.Tensor, Tensors]:
+        cut, kept = random_crop_image(image, groundtruth, operation, tf.random.fold_in(seed, 1))
+        return cut, kept
+
+    chosen = _uniform(seed, 0, 0, len(operations), tf.int32)
+    return tf.switch_case(chosen, [functools.partial(crop, operation) for operation in operations])
+
+
+def _ssd_operations(options: Any) -> list[Any]:
+    """The configured settings; without any, TFOD's defaults."""
+    if options.operations:
+        return list(options.operations)
+    defaults = []
+    for least in (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0):  # pipeline spec, 5.1
+        filled = type(options)().operations.add(
+            min_object_covered=least, overlap_thresh=least, min_aspect_ratio=0.5, max_aspect_ratio=2.0, min_area=0.1,
+            max_area=1.0, random_coef=0.15, clip_boxes=True,
+        )
+        defaults.append(filled)
+    return defaults
 
 
 def _inside_window(groundtruth: Tensors, window: tf.Tensor, overlap: float, clip: bool) -> Tensors:
@@ -123,26 +150,64 @@ def random_square_crop_by_scale(image: tf.Tensor, groundtruth: Tensors, options:
     return tf.ensure_shape(square, [None, None, 3]), _inside_window(groundtruth, window, overlap=0.0, clip=True)
 
 
+def random_scale_crop_and_pad_to_square(image: tf.Tensor, groundtruth: Tensors, options: Any, seed: tf.Tensor):
+    """Scales the longer side to a random multiple, scale_min to scale_max, of `output_size`, cuts out what fits a
+    square of that size at random, and pads the rest below and to the right with black."""
+    side = options.output_size
+    shape = tf.shape(image)[:2]
+    scale = _uniform(seed, 0, options.scale_min, options.scale_max) * side
+    scaled = tf.cast(scale * tf.cast(shape, tf.float32) / tf.cast(tf.reduce_max(shape), tf.float32), tf.int32)
+    scaled = tf.maximum(scaled, 1)
+    beyond = tf.cast(tf.maximum(scaled - side, 0), tf.float32)
+    start = tf.cast(beyond * tf.random.stateless_uniform([2], tf.random.fold_in(seed, 1)), tf.int32)
+    pixels = tf.compat.v1.image.resize_bilinear(tf.cast(image, tf.float32)[None], scaled)[0]  # TF1 sampling
+    cut = pixels[start[0] : start[0] + side, start[1] : start[1] + side]
+    missing = side - tf.shape(cut)[:2]
+    square = tf.pad(cut, [[0, missing[0]], [0, missing[1]], [0, 0]])
+    corners = tf.concat([start, start + side], axis=0)
+    window = tf.cast(corners, tf.float32) / tf.cast(tf.tile(scaled, [2]), tf.float32)
+    return tf.ensure_shape(square, [side, side, 3]), _inside_window(groundtruth, window, overlap=0.0, clip=True)
+
+
 def random_absolute_pad_image(image: tf.Tensor, groundtruth: Tensors, options: Any, seed: tf.Tensor):
     """Places the image at random on a canvas up to `max_height_padding` and `max_width_padding` pixels (exclusive)
     larger, filled with `pad_color` (unset: the image's mean colour)."""
-    height, width = tf.shape(image)[0], tf.shape(image)[1]
     extra_y = _uniform(seed, 0, 0, max(options.max_height_padding, 1), tf.int32)
     extra_x = _uniform(seed, 1, 0, max(options.max_width_padding, 1), tf.int32)
-    # The offset's bound is exclusive too: the image touches the far edge only when nothing is added.
+    return _pad(image, groundtruth, extra_y, extra_x, list(options.pad_color), seed)
+
+
+def random_pad_image(image: tf.Tensor, groundtruth: Tensors, options: Any, seed: tf.Tensor):
+    """Places the image at random on a canvas of a random size, filled with `pad_color` (unset: the mean colour).
+
+    Each side is in [min_image_*, max_image_*), at least the image's own (the default minimum); the default maximum is
+    twice that.
+    """
+    extras = []
+    for axis, (least, most) in enumerate(
+        ((options.min_image_height, options.max_image_height), (options.min_image_width, options.max_image_width))
+    ):
+        own = tf.shape(image)[axis]
+        low = tf.maximum(own, least)
+        high = tf.maximum(most if most else 2 * own, low + 1)
+        extras.append(_uniform(seed, axis, low, high, tf.int32) - own)
+    return _pad(image, groundtruth, *extras, list(options.pad_color), seed)
+
+
+def _pad(
+    image: tf.Tensor, groundtruth: Tensors, extra_y: tf.Tensor, extra_x: tf.Tensor, pad_color: list, seed: tf.Tensor
+) -> tuple[tf.Tensor, Tensors]:
+    """Places the image at random on a canvas that is so many pixels larger. Draws 2 and 3 are the offset's."""
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    # The offset's bound is exclusive: the image touches the far edge only when nothing is added.
     top = _uniform(seed, 2, 0, tf.maximum(extra_y, 1), tf.int32)
     left = _uniform(seed, 3, 0, tf.maximum(extra_x, 1), tf.int32)
     paddings = [[top, extra_y - top], [left, extra_x - left], [0, 0]]
     pixels = tf.cast(image, tf.float32)
-    if len(options.pad_color) == 0:
-        color = tf.reduce_mean(pixels, axis=[0, 1])
-    elif len(options.pad_color) == 3:
-        color = tf.constant(list(options.pad_color), tf.float32)
-    else:
-        raise DataError("random_absolute_pad_image.pad_color needs three values (R, G, B), or none (the mean).")
-    if len(options.pad_color) == 3 and not any(options.pad_color):
+    if pad_color and not any(pad_color):
         pixels = tf.pad(pixels, paddings)
     else:
+        color = tf.constant(pad_color, tf.float32) if pad_color else tf.reduce_mean(pixels, axis=[0, 1])
         pixels = tf.pad(pixels - color, paddings) + color
     old = tf.cast(tf.stack([height, width] * 2), tf.float32)
     new = tf.cast(tf.stack([height + extra_y, width + extra_x] * 2), tf.float32)
@@ -217,8 +282,11 @@ STEPS: dict[str, Step] = {
     for step in (
         random_horizontal_flip,
         random_crop_image,
+        ssd_random_crop,
         random_square_crop_by_scale,
+        random_scale_crop_and_pad_to_square,
         random_absolute_pad_image,
+        random_pad_image,
         random_adjust_hue,
         random_adjust_saturation,
         random_adjust_contrast,
@@ -264,13 +332,40 @@ def augmenter(
 
 
 def _check_step(chosen: tuple[Step, Any], num_keypoints: int) -> None:
+    """Raises `DataError` for values that cannot be, by the names of step and fields."""
     step, message = chosen
-    if step is random_crop_image and not 0 < message.min_area <= message.max_area <= 1:
-        raise DataError("random_crop_image: min_area and max_area need 0 < min_area <= max_area <= 1.")
+    crops = {random_crop_image: lambda: [message], ssd_random_crop: lambda: _ssd_operations(message)}
+    for crop in crops.get(step, lambda: [])():
+        if not 0 < crop.min_area <= crop.max_area <= 1:
+            raise DataError(f"{step.__name__}: min_area and max_area need 0 < min_area <= max_area <= 1.")
+        if not 0 < crop.min_aspect_ratio <= crop.max_aspect_ratio:
+            raise DataError(f"{step.__name__}: it needs 0 < min_aspect_ratio <= max_aspect_ratio.")
     if step is random_square_crop_by_scale and not (
         message.num_scales >= 1 and 0 < message.scale_min <= message.scale_max and message.max_border >= 0
     ):
         raise DataError("random_square_crop_by_scale: it needs num_scales of 1 or more and 0 < scale_min <= scale_max.")
+    if step is random_scale_crop_and_pad_to_square and not (
+        message.output_size >= 1 and 0 < message.scale_min <= message.scale_max
+    ):
+        raise DataError(
+            "random_scale_crop_and_pad_to_square: it needs output_size of 1 or more and 0 < scale_min <= scale_max."
+        )
+    if step in (random_absolute_pad_image, random_pad_image) and len(message.pad_color) not in (0, 3):
+        raise DataError(f"{step.__name__}.pad_color needs three values (R, G, B), or none (the mean).")
+    if step in (random_adjust_contrast, random_adjust_saturation) and not 0 <= message.min_delta <= message.max_delta:
+        raise DataError(f"{step.__name__}: it needs 0 <= min_delta <= max_delta.")
+    if step is random_adjust_hue and not 0 <= message.max_delta <= 0.5:
+        raise DataError(f"random_adjust_hue.max_delta is {message.max_delta:g}; give 0 to 0.5, of a full circle.")
+    if step is random_adjust_brightness and not 0 <= message.max_delta <= 1:
+        raise DataError(f"random_adjust_brightness.max_delta is {message.max_delta:g}; give 0 to 1, of the full range.")
+    if step is random_patch_gaussian and not (
+        1 <= message.min_patch_size < message.max_patch_size
+        and 0 <= message.min_gaussian_stddev <= message.max_gaussian_stddev
+    ):
+        raise DataError(
+            "random_patch_gaussian: it needs 1 <= min_patch_size < max_patch_size and 0 <= min_gaussian_stddev <= "
+            "max_gaussian_stddev."
+        )
     if step is random_horizontal_flip and num_keypoints:
         permutation = list(message.keypoint_flip_permutation)
         if sorted(permutation) != list(range(num_keypoints)):
