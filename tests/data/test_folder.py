@@ -134,6 +134,16 @@ def test_yolo_and_csv(root, tmp_path):
     assert (found.kind, dict(data.report.boxes), data.report.skipped) == ("CSV", {"cat": 2}, [])
 
 
+@pytest.mark.parametrize("names", ["data.yaml", "classes.txt", "labels/train/classes.txt"])
+def test_yolo_in_a_folder_of_its_own(names, root, tmp_path):
+    for number, split in enumerate(("train", "val")):
+        put(root, f"inner/images/{split}/{number}.jpg")
+        put(root, f"inner/labels/{split}/{number}.txt", "0 0.5 0.5 0.25 0.5\n")
+    put(root, f"inner/{names}", "names: [dog]\n" if names == "data.yaml" else "dog\n")
+    found = find_data(root)
+    assert (found.kind, found.num_images, found.other_kinds) == ("YOLO", 2, ())
+
+
 def test_records_stay_where_they_are_if_they_are_divided(root, tmp_path):
     write_label_map(LabelMap((LabelMapItem(1, "cat"), LabelMapItem(2, "/m/dog", "dog"))), root / "map.pbtxt")
     put(root, "pipeline.pbtxt", "model { }")

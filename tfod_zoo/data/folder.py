@@ -27,7 +27,7 @@ from tfod_zoo.data.record_writer import write_shards
 from tfod_zoo.data.source import count_records
 from tfod_zoo.data.splits import VAL_SHARE, split_of_folders, split_of_name, train_and_val
 from tfod_zoo.data.voc import read_voc, read_voc_files, voc_splits
-from tfod_zoo.data.yolo import find_classes_txt, find_yaml, read_yolo
+from tfod_zoo.data.yolo import find_yaml, read_yolo
 
 Progress = Callable[[int], None]
 
@@ -171,8 +171,9 @@ def _voc_files(folder: Path, files: list[Path]) -> list[Path]:
 
 
 def _yolo_files(folder: Path, files: list[Path]) -> list[Path]:
-    described = find_yaml(folder) or find_classes_txt(folder)
-    return [described] if described else []
+    described = [file for file in files if file.suffix in (".yaml", ".yml") and find_yaml(file)]
+    described = described or [file for file in files if file.name == "classes.txt"]
+    return sorted(described, key=lambda file: len(file.parts))
 
 
 def _csv_files(folder: Path, files: list[Path]) -> list[Path]:
@@ -233,7 +234,10 @@ def _voc(folder: Path, xml_files: list[Path], files: list[Path], val_share: floa
 
 
 def _yolo(folder: Path, described: list[Path], files: list[Path], val_share: float) -> FoundData:
-    return _from_annotations(folder, read_yolo(folder), val_share)
+    root = described[0]
+    if root.name == "classes.txt":  # in the data set's folder, or among its labels
+        root = next((above.parent for above in root.parents if above.name == "labels"), root.parent)
+    return _from_annotations(folder, read_yolo(root), val_share)
 
 
 def _csv(folder: Path, csv_files: list[Path], files: list[Path], val_share: float) -> FoundData:

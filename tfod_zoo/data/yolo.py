@@ -90,12 +90,12 @@ class _Description:
 
 
 def find_yaml(root: Path) -> Path | None:
-    """The data set's description: ROOT itself, or a .yaml in it that has `names`."""
+    """The data set's description: ROOT itself, or a .yaml in it, if it has `names`."""
     candidates = [root] if root.is_file() else sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
     return next((path for path in candidates if "names" in _yaml(path)), None)
 
 
-def find_classes_txt(root: Path) -> Path | None:
+def _find_classes_txt(root: Path) -> Path | None:
     """The list of class names that labelling tools leave beside the labels."""
     folders = (root, root / "labels", *(root / "labels" / split for split in _SPLITS))
     return next((path for folder in folders if (path := folder / "classes.txt").is_file()), None)
@@ -106,7 +106,7 @@ def _describe(root: Path) -> _Description:
     if path is not None:
         fields = _yaml(path)
         return _Description(path, _names(fields["names"], path), fields)
-    listed = find_classes_txt(root)
+    listed = _find_classes_txt(root)
     if listed is None:
         raise DataError(f"{root} has neither a data.yaml with `names` nor a classes.txt; write one class name a line.")
     return _Description(listed, _names([line.strip() for line in _lines(listed) if line.strip()], listed))
