@@ -11,6 +11,7 @@ from tfod_zoo.modeling.center_net.keypoint_targets import labelled_keypoints
 from tfod_zoo.modeling.center_net.keypoint_task import KeypointTask
 from tfod_zoo.modeling.center_net.losses import penalty_reduced_focal
 from tfod_zoo.modeling.center_net.targets import gaussian_sigma, gaussians
+from tfod_zoo.modeling.replicas import global_normalizer
 
 LABELLED_WEIGHT = 1e-3  # a keypoint that weighs less blacks out its instance's box for its type
 
@@ -53,7 +54,7 @@ def keypoint_losses(
         [tf.reduce_sum(penalty_reduced_focal(logits, heatmap, focal.alpha, focal.beta) * mask) for logits in outputs]
     )
     # Counts are whole numbers per image and type, as TFOD casts them.
-    count = tf.maximum(tf.reduce_sum(tf.floor(tf.reduce_sum(weights, 1))), 1.0)
+    count = global_normalizer(tf.reduce_sum(tf.floor(tf.reduce_sum(weights, 1))))
     losses = {"heatmap": config.keypoint_heatmap_loss_weight * total / (len(outputs) * count)}
 
     near = tf.constant(neighbours(config.offset_peak_radius), tf.float32)
@@ -105,7 +106,7 @@ def _vector_loss(
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     weights = tf.stop_gradient(weights[..., None] * tf.cast(inside, tf.float32))  # [B, M, K, N]
     targets = tf.stop_gradient(keypoints[:, :, :, None] - cells)
-    normalizer = len(outputs) * tf.maximum(tf.reduce_sum(weights), 1.0)
+    normalizer = len(outputs) * global_normalizer(tf.reduce_sum(weights))
     count = cells.shape[2]
     total = tf.constant(0.0)
     for output in outputs:

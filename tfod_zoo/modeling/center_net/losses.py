@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfod_zoo.modeling.center_net.decoding import at_cells
+from tfod_zoo.modeling.replicas import global_normalizer
 
 PROBABILITY_MARGIN = 1e-4  # probabilities are clipped this far from 0 and 1; the clip stops gradients beyond
 
@@ -71,5 +72,5 @@ def regression_loss(outputs: Sequence[tf.Tensor], targets: dict[str, tf.Tensor],
 
 
 def num_objects(weights: tf.Tensor) -> tf.Tensor:
-    """Normaliser: how many weights of `[B, M]` are not zero in the whole batch, at least 1."""
-    return tf.maximum(tf.reduce_sum(tf.cast(tf.not_equal(weights, 0.0), tf.float32)), 1.0)
+    """Normaliser: how many weights of `[B, M]` are not zero in the global batch (`global_normalizer`)."""
+    return global_normalizer(tf.reduce_sum(tf.cast(tf.not_equal(weights, 0.0), tf.float32)))

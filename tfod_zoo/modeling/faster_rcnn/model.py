@@ -30,6 +30,8 @@ from tfod_zoo.modeling.faster_rcnn.target_assigner import detection_targets, rpn
 from tfod_zoo.modeling.placement import compiled_by_xla
 
 CHANNEL_MEANS = (123.68, 116.779, 103.939)  # of ImageNet, RGB; subtracted after padding (spec, section 2)
+# Keeps the random choices of the two stages apart.
+_FIRST_STAGE, _SECOND_STAGE = 1, 2
 
 
 class FasterRCNN(DetectionModel):
@@ -114,7 +116,9 @@ class FasterRCNN(DetectionModel):
           inputs: `[B, H, W, 3]` float32. true_image_shapes: `[B, 3]` int32.
           training: lets batch norm follow the batch, where the model was built for that.
           groundtruth: see the design's ground truth. Where it is given, the second stage sees the
-            `second_stage_batch_size` proposals that a training step learns from, instead of all.
+            `second_stage_batch_size` proposals that a training step learns from, instead of all. Beside the ground
+            truth it may hold `sampling_seed` `[B, 2]` int32 (B static), of which an image's random choices are then a
+            function.
           proposals: of another network, in place of this one's own.
 
         Raises:
@@ -126,6 +130,8 @@ class FasterRCNN(DetectionModel):
         height, width = size
         maps = self.extractor(inputs, training=training)
         rpn_features, codes, logits = self.rpn(maps)
+        # Boxes are reckoned in float32, whatever the network computes in.
+        codes, logits = tf.cast(codes, tf.float32), tf.cast(logits, tf.float32)
         anchors, rows = self._anchors_for(learning=groundtruth is not None)
         if rows is not None:
             codes, logits = tf.gather(codes, rows, axis=1), tf.gather(logits, rows, axis=1)
@@ -145,8 +151,9 @@ class FasterRCNN(DetectionModel):
             proposals = self._sampled(proposals, groundtruth)
         normalized = normalize(proposals.boxes, size)
         levels = select_levels(normalized, height, width, len(maps)) if len(maps) > 1 else None
+        exact_maps = [tf.cast(each, tf.float32) for each in maps]
         # XLA has only the matrix form; a CPU is faster with the other one, which a config for TPUs does not know.
-        crops = crop_and_pool(maps, normalized, levels, self._crop_shape, matrix=compiled_by_xla())
+        crops = crop_and_pool(exact_maps, normalized, levels, self._crop_shape, matrix=compiled_by_xla())
         box_features = self.extractor.box_features(crops, training=training)
         refined, class_logits = self.box_head(box_features)
         return {
@@ -195,6 +202,7 @@ class FasterRCNN(DetectionModel):
             deterministic=self._deterministic,
             static=self._static and config.use_static_balanced_label_sampler,
             matmul_gather=config.use_matmul_gather_in_matcher,
+            seed=_seed(groundtruth, _SECOND_STAGE),
         )
 
     def postprocess(self, predictions: dict, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -229,6 +237,7 @@ class FasterRCNN(DetectionModel):
             config.first_stage_positive_balance_fraction,
             deterministic=self._deterministic,
             static=self._static and config.use_static_balanced_label_sampler,
+            seed=_seed(groundtruth, _FIRST_STAGE),
         )
         losses = rpn_losses(
             predictions["rpn_box_encodings"],
@@ -268,3 +277,9 @@ class FasterRCNN(DetectionModel):
             body = checkpoint.numbered(self.extractor.classification_layers(), 0)
             return dict(checkpoint.keyed_variables(body, "feature_extractor"))
         return super()._restore_targets(mode)
+
+
+def _seed(groundtruth: dict[str, tf.Tensor], stage: int) -> tf.Tensor | None:
+    """The seeds of a stage's random choices, where the caller gives any."""
+    seeds = groundtruth.get("sampling_seed")
+    return None if seeds is None else seeds + tf.constant([stage, 0])

@@ -66,20 +66,21 @@ def sample_proposals(
     deterministic: bool,
     static: bool,
     matmul_gather: bool,
+    seed: tf.Tensor | None = None,
 ) -> Proposals:
     """The proposals that a training step learns from, in their order (spec, section 8).
 
     Args:
       boxes: ground truth `[B, M, 4]` in pixels. class_vectors: `[B, M, K + 1]`, background first. weights: `[B, M]`.
-      size, positive_fraction, deterministic, static: see `samplers.balanced_sample`. The static form always counts
-        `size` proposals, and repeats the first where fewer were chosen.
+      size, positive_fraction, deterministic, static, seed: see `samplers.balanced_sample`. The static form always
+        counts `size` proposals, and repeats the first where fewer were chosen.
       matmul_gather: see `matcher.gather_matched`.
     """
     targets = detection_targets(proposals.boxes, boxes, class_vectors, weights, matmul_gather=matmul_gather)
     candidates = (tf.range(proposals.boxes.shape[1]) < proposals.count[:, None]) & (targets.class_weights > 0)
     positives = tf.argmax(targets.class_targets, -1) > 0
     sampled = balanced_sample(
-        candidates, positives, size, positive_fraction, deterministic=deterministic, static=static
+        candidates, positives, size, positive_fraction, deterministic=deterministic, static=static, seed=seed
     )
     index, found = first_true(sampled, size)
     chosen = tf.gather(proposals.boxes, index, batch_dims=1)

@@ -26,18 +26,15 @@ def balanced_sample(
       size: wanted number an image. positive_fraction: in 0..1.
       deterministic: choose the first in index order, by the dynamic rule, instead of at random.
       static: fill up, as above.
-      seed: int32 `[2]` for a choice that can be repeated; None for the next one of `tf.random`.
+      seed: int32 `[2]` for a choice that can be repeated, or `[B, 2]` for one that depends on its image's seed alone
+        and not on the batch around it (B static); None for the next one of `tf.random`.
 
     Returns:
       `[B, N]` bool: at most `size` an image; all of them candidates, filled-up ones counted in.
     """
     shape, count = tf.shape(candidates), candidates.shape[-1]
-    if deterministic:
-        priority = tf.zeros(shape)  # of equals, `top_k` takes those of the lowest index
-    elif seed is None:
-        priority = tf.random.uniform(shape)
-    else:
-        priority = tf.random.stateless_uniform(shape, seed)
+    # Of equals, `top_k` takes those of the lowest index.
+    priority = tf.zeros(shape) if deterministic else _random(shape, seed)
     fill_up = static and not deterministic
     if fill_up:
         missing = size - tf.reduce_sum(tf.cast(candidates, tf.int32), -1, keepdims=True)
@@ -59,3 +56,12 @@ def balanced_sample(
     chosen, index = tf.concat([is_first, is_second], -1), tf.concat([first, second], -1)
     image = tf.broadcast_to(tf.range(shape[0])[:, None], tf.shape(index))
     return tf.scatter_nd(tf.stack([image, index], -1), tf.cast(chosen, tf.int32), shape) > 0
+
+
+def _random(shape: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
+    """Uniform in 0..1 of shape `[B, N]`; see `balanced_sample` for the seed."""
+    if seed is None:
+        return tf.random.uniform(shape)
+    if seed.shape.rank == 1:
+        return tf.random.stateless_uniform(shape, seed)
+    return tf.stack([tf.random.stateless_uniform(shape[1:], each) for each in tf.unstack(seed)])
