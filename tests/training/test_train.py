@@ -16,6 +16,8 @@ from tfod_zoo.data.shapes import prepare_shapes
 from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.training import run
 from tfod_zoo.training.batch_norm import BatchNormRamp
+from tfod_zoo.training.devices import make_strategy
+from tfod_zoo.training.dry_run import dry_run
 from tfod_zoo.training.run import train
 from tfod_zoo.training.task import TOTAL_LOSS, DetectionTask
 
@@ -96,14 +98,20 @@ def test_the_folder_holds_what_was_promised(pipeline, finished):
         np.testing.assert_array_equal(one, other)
 
 
-def test_tensorboard_has_losses_rate_and_pace(finished):
+def test_tensorboard_has_losses_rate_pace_and_pictures(finished):
     folder, result = finished
     tags: dict[str, list[float]] = {}
+    pictures = {}
     for file in sorted((folder / "train").glob("events*")):
         for event in tf.compat.v1.train.summary_iterator(str(file)):
             for value in event.summary.value:
-                tags.setdefault(value.tag, []).append(float(tf.make_ndarray(value.tensor)))
+                content = tf.make_ndarray(value.tensor)
+                if content.dtype == object:  # width and height in pixels as text, then PNGs
+                    pictures[value.tag] = tf.io.decode_png(content[2]).shape
+                else:
+                    tags.setdefault(value.tag, []).append(float(content))
     assert {"Loss/object_center", TOTAL_LOSS, "learning_rate", "steps_per_sec"} <= set(tags)
+    assert pictures == {f"train_input_images_{index}": (64, 64, 3) for index in range(BATCH)}
     assert tags[TOTAL_LOSS] == pytest.approx([loss for _, loss in result.losses])
 
 
@@ -116,6 +124,28 @@ def test_another_seed_or_model_is_refused_and_nothing_is_touched(pipeline, finis
     with pytest.raises(ZooError, match="another model"):
         train(other, folder, steps=9)
     assert sorted(os.listdir(folder)) == before
+
+
+def test_a_dry_run_says_what_a_run_would_be_and_writes_nothing(pipeline, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = []
+    dry_run(pipeline, make_strategy("cpu"), steps=600, say=lines.append)
+    text = "\n".join(lines)
+    for part in (f"images [{BATCH}, 64, 64, 3] float32 on 1 CPU", "parameters", "random_horizontal_flip",
+                 "adam_optimizer, cosine_decay", "s a step; memory at its peak", "600 steps would take about"):
+        assert part in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_fields_without_effect_are_named(pipeline, tmp_path):
+    lines = []
+    ignored = "replicas_to_aggregate: 8 startup_delay_steps: 0 summarize_gradients: true"
+    config = changed(pipeline, f"train_config {{ {ignored} }}")
+    with pytest.raises(UsageError, match="divide"):
+        train(changed(config, "train_config { batch_size: 0 }"), tmp_path, say=lines.append)
+    with pytest.raises(UsageError, match="recompute|hourglass"):
+        train(config, tmp_path, recompute=True, say=lines.append)
+    assert "note: without effect in train_config: replicas_to_aggregate, summarize_gradients" in lines
 
 
 def test_recomputation_learns_the_same(pipeline, every_step, tmp_path):
@@ -168,6 +198,15 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_step_and_checkpoint(pipelin
     assert tf.train.latest_checkpoint(str(tmp_path)).endswith("ckpt-0")
 
 
+def test_weights_that_are_not_finite_are_not_saved(pipeline, tmp_path):
+    """The loss of a step is of the weights before its update, so that it may look well."""
+    rate = "learning_rate { constant_learning_rate { learning_rate: inf } }"
+    text = f"train_config {{ optimizer {{ adam_optimizer {{ {rate} }} }} }}"
+    with pytest.raises(ZooError, match=r"the weights are not finite .* at step 1 .*ckpt-0 is kept"):
+        train(changed(pipeline, text), tmp_path, checkpoint_every=1, say=lambda line: None)
+    assert tf.train.latest_checkpoint(str(tmp_path)).endswith("ckpt-0")
+
+
 def test_a_full_disk_keeps_the_checkpoints_there_were(pipeline, tmp_path):
     def fill_disk(progress):
         # The largest file a process may write stands in for the space left.
@@ -185,20 +224,45 @@ def test_a_full_disk_keeps_the_checkpoints_there_were(pipeline, tmp_path):
     tfod_zoo.load(tmp_path)
 
 
-def test_an_interrupt_saves_and_says_how_to_go_on(pipeline, tmp_path):
-    lines, asked = [], []
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(pipeline, tmp_path, number):
+    before = signal.getsignal(number)
+    lines, steps = [], []
 
-    def ask_once(progress):
-        # On this thread, at once, and not again: a second one meets Python's own handler, before the save.
-        if not asked:
-            asked.append(progress)
-            signal.raise_signal(signal.SIGINT)
+    def interrupt(progress):
+        # On this thread, so that its handler has run when this returns; `os.kill` may choose another thread, and a
+        # second signal would come while the first waits. The second one is not caught.
+        if not steps:
+            signal.raise_signal(number)
+        steps.append(progress.step)
 
     with pytest.raises(KeyboardInterrupt):
-        train(pipeline, tmp_path, steps=100, say=lines.append, on_progress=ask_once)
+        train(
+            pipeline,
+            tmp_path,
+            steps=100,
+            say=lines.append,
+            on_progress=interrupt,
+        )
     assert "run the same command to go on" in lines[-1]
+    assert steps == [1]
     assert tf.train.latest_checkpoint(str(tmp_path)).endswith("ckpt-1")
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.slow
+def test_memory_stays_through_two_thousand_steps(pipeline, tmp_path):
+    resident = {}
+
+    def note(progress):
+        with open("/proc/self/statm") as file:
+            resident[progress.step] = int(file.read().split()[1])
+
+    train(pipeline, tmp_path, steps=2000, eval_every=400, say=lambda line: None, on_progress=note)
+    # Behind the first evaluation, which traces; medians, because a moment's batch in flight says nothing.
+    early = np.median([pages for step, pages in resident.items() if 400 < step <= 800])
+    late = np.median([pages for step, pages in resident.items() if step > 1600])
+    assert late < 1.05 * early
 
 
 def test_the_train_step_compiles_with_xla_to_the_same_losses(pipeline):

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from tfod_zoo.cli import train_command
+from tfod_zoo.training.evaluation import main_figures
 from tfod_zoo.training.progress import Progress, ProgressDisplay, spoken_duration
-from tfod_zoo.training.run import main_figures
 
 
 def test_help_needs_no_tensorflow():

@@ -29,8 +29,11 @@ from tfod_zoo.modeling.checkpoint import SUFFIX
 from tfod_zoo.modeling.factory import build, load
 from tfod_zoo.modeling.faster_rcnn import losses as loss_keys
 from tfod_zoo.modeling.faster_rcnn.proposals import Proposals
-from tfod_zoo.training.run import TrainingResult, main_figures, train
+from tfod_zoo.training.evaluation import main_figures
+from tfod_zoo.training.precision import as_float32
+from tfod_zoo.training.run import TrainingResult, train
 from tfod_zoo.training.task import DetectionTask, Tensors
+from tfod_zoo.training.trainable import fix_layers_without
 
 # The parts of the network, by how the keys of their variables begin in a checkpoint (spec: Faster R-CNN, section 14).
 BACKBONE = ("model/_feature_extractor_for_proposal_features/",)  # with the FPN, where there is one
@@ -99,6 +102,7 @@ def train_alternating(
     steps: int | None = None,
     compare_with: str | os.PathLike[str] | None = None,
     eval_every: int | None = None,
+    early_stop: int | None = None,
     say: Callable[[str], None] = print,
     **options: Any,
 ) -> TrainingResult:
@@ -112,7 +116,7 @@ def train_alternating(
       model_dir: folder, made where it is missing.
       steps: of each phase; None for `train_config.num_steps`.
       compare_with: folder of a joint training run on the same data, to be evaluated beside this one in the report.
-      eval_every: steps between evaluations, in the last phase only: before, there is nothing whole to evaluate.
+      eval_every, early_stop: see `train`; of the last phase only: before, there is nothing whole to evaluate.
       say: takes lines for the user.
       options: the others of `tfod_zoo.training.run.train`.
 
@@ -142,6 +146,7 @@ def train_alternating(
             folder / phase.folder,
             steps=steps,
             eval_every=eval_every if last else None,
+            early_stop=early_stop if last else None,
             make_task=partial(PhaseTask, phase=phase, proposer=_newest(folder, phase.proposals_from)),
             say=say,
             **options,
@@ -181,7 +186,9 @@ class PhaseTask(DetectionTask):
         if self._proposer is not None:
             found = self._proposer(inputs, true_image_shapes)
             options["proposals"] = Proposals(found["proposal_boxes"], found["num_proposals"])
-        predictions = model(inputs, true_image_shapes, training=True, groundtruth=groundtruth, **options)
+        predictions = as_float32(
+            model(inputs, true_image_shapes, training=True, groundtruth=groundtruth, **options)
+        )
         losses = model.compute_losses(predictions, groundtruth, true_image_shapes)
         return {key: value for key, value in losses.items() if key not in self._phase.without}
 
@@ -192,11 +199,7 @@ def fix_all_but(model: Any, prefixes: tuple[str, ...]) -> None:
     Batch-norm layers among the others keep their moving averages and normalise by them.
     """
     learning = {id(variable) for key, variable in model.keyed_variables.items() if key.startswith(prefixes)}
-    for layer in model.submodules:
-        if isinstance(layer, tf_keras.layers.Layer) and layer.weights and not any(
-            id(variable) in learning for variable in layer.weights
-        ):
-            layer.trainable = False
+    fix_layers_without(model, learning)
 
 
 def _check_two_stages(pipeline: Any) -> None:

@@ -66,6 +66,14 @@ class ProgressDisplay:
         """A line that stays."""
         self._console.print(text, markup=False)
 
+    def busy(self, text: str) -> None:
+        """Something that goes on before the first step; on a terminal only as long as it is new."""
+        if self._status:
+            self._status.update(text)
+        elif time.monotonic() - self._printed >= _SECONDS_BETWEEN_LINES:
+            self._printed = time.monotonic()
+            self.say(text)
+
     def show(self, progress: Progress) -> None:
         """Renews the line; where there is no terminal, prints it at the end and every now and then."""
         if self._status:

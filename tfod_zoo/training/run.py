@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import os
+import shutil
 import signal
 import threading
 import time
@@ -17,25 +18,53 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from tfod_zoo.config.pipeline import read_pipeline, write_pipeline
 from tfod_zoo.data.input_pipeline import NOTHING_READABLE
 from tfod_zoo.errors import UsageError, ZooError
-from tfod_zoo.modeling.checkpoint import SUFFIX, read_shapes
+from tfod_zoo.modeling.factory import build
+from tfod_zoo.training.checkpoints import (
+    BestCheckpoint,
+    newest_whole_checkpoint,
+    remove_unfinished,
+    seed_of_run,
+    step_of,
+    write_description,
+)
+from tfod_zoo.training.devices import described, device_kind, make_strategy, num_workers, worker_index
+from tfod_zoo.training.evaluation import Evaluation, EvaluationStopped, main_figures
 from tfod_zoo.training.fine_tune import fine_tune_source
-from tfod_zoo.training.model_garden import ExponentialMovingAverage, orbit
+from tfod_zoo.training.model_garden import ExponentialMovingAverage
 from tfod_zoo.training.optimizer import build_optimizer, schedule_end
+from tfod_zoo.training.precision import choose_precision, with_loss_scale, without_loss_scale
 from tfod_zoo.training.progress import Progress
 from tfod_zoo.training.task import TOTAL_LOSS, DetectionTask
-from tfod_zoo.training.trainer import DetectionTrainer, NonFiniteLossError, TrainingController
+from tfod_zoo.training.trainer import DetectionTrainer, NonFiniteError, TrainingController
 
 CHECKPOINT_EVERY = 1000  # TFOD's interval
 KEPT_CHECKPOINTS = 5
 # Steps between two points of the TensorBoard curves: ten seconds or so on the CPUs that quickstart runs on.
 SUMMARY_EVERY = 20
 _NAMED_IMAGES = 8  # of a batch, in an error
+# Fields of train_config without a meaning here: what they governed in TF1 is the strategy's and tf.data's affair.
+_WITHOUT_EFFECT = (
+    "startup_delay_steps",
+    "replicas_to_aggregate",
+    "batch_queue_capacity",
+    "num_batch_queue_threads",
+    "prefetch_queue_capacity",
+    "max_number_of_boxes",
+    "retain_original_images",
+    "use_multiclass_scores",
+    "merge_multiple_label_boxes",
+    "summarize_gradients",
+)
 
-MAP = "DetectionBoxes_Precision/mAP"
-_KEYPOINT_MAP = "Keypoints_Precision/mAP ByCategory/"  # and the class
+
+class DoesNotFitError(ZooError):
+    """The batch needs more memory than the device has; `step` says how many steps were done before."""
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
 
 
 @dataclass(frozen=True)
@@ -60,23 +89,6 @@ class TrainingResult:
     steps_per_second: float | None = None
 
 
-def main_figures(metrics: dict[str, Any]) -> str:
-    """The metrics that decide, for a line: box AP and, per class that has them, keypoint AP."""
-    boxes = {"AP": MAP, "AP50": f"{MAP}@.50IOU"}
-    figures = [f"{title} {metrics[key]:.3f}" for title, key in boxes.items() if key in metrics]
-    for key, value in metrics.items():
-        if key.startswith(_KEYPOINT_MAP):
-            figures.append(f"keypoint AP {value:.3f} ({key.removeprefix(_KEYPOINT_MAP)})")
-    return ", ".join(figures)
-
-
-def default_strategy() -> tf.distribute.Strategy:
-    """`MirroredStrategy` over several visible GPUs; otherwise the one device there is."""
-    return tf.distribute.MirroredStrategy() if len(tf.config.list_physical_devices("GPU")) > 1 else (
-        tf.distribute.get_strategy()
-    )
-
-
 def train(
     pipeline: Any,
     model_dir: str | os.PathLike[str],
@@ -84,7 +96,12 @@ def train(
     steps: int | None = None,
     seed: int | None = None,
     eval_every: int | None = None,
+    best_metric: str | None = None,
+    early_stop: int | None = None,
     checkpoint_every: int = CHECKPOINT_EVERY,
+    keep: int = KEPT_CHECKPOINTS,
+    precision: str | None = None,
+    sync_batch_norm: bool = False,
     xla: bool = False,
     recompute: bool = False,
     strategy: tf.distribute.Strategy | None = None,
@@ -94,84 +111,142 @@ def train(
 ) -> TrainingResult:
     """Trains the detector of `pipeline` and leaves everything in `model_dir`; goes on where an earlier run stopped.
 
-    `model_dir` gets `pipeline.config`, the five newest checkpoints (`ckpt-STEP`: `model` with TFOD's keys, `optimizer`,
-    `step`), and TensorBoard's curves under `train/` and `eval/`; `tfod_zoo.load(model_dir)` reads it. A run that goes
-    on has the step, the optimizer's state and the place in the data of the run that stopped. The first SIGINT or
-    SIGTERM ends the step at hand and saves; a second one stops at once.
+    `model_dir` gets `pipeline.config`, the newest checkpoints (`ckpt-STEP`: `model` with TFOD's keys, `optimizer`,
+    `step`), with evaluations the best one under `best/`, and TensorBoard's curves and pictures under `train/` and
+    `eval/`; `tfod_zoo.load(model_dir)` reads it. A run that goes on, however the one before ended, is the run that
+    would have been: step, optimizer, averages and place in the data come from the checkpoint, and every random draw is
+    a function of seed and step. The first SIGINT or SIGTERM ends the step at hand and saves; a second one stops at
+    once.
+
+    The global batch defines the result: with several replicas, losses are normalised, and gradients added up and
+    clipped, over all of them. Only batch norm sees a replica's share, as in TFOD, unless `sync_batch_norm`.
 
     Args:
       pipeline: TrainEvalPipelineConfig message.
-      model_dir: folder, made where it is missing.
+      model_dir: folder, made where it is missing; of several workers all must see it.
       steps: global steps to end at; None for `train_config.num_steps`.
       seed: of weights, data order and augmentation; None for 0, or for the seed that `model_dir` was begun with.
       eval_every: steps between evaluations on the eval reader, and one at the end; None for no evaluation.
+      best_metric: the metric, higher is better, by which the best checkpoint is chosen; None for box AP, or the first
+        keypoint AP of a model without boxes.
+      early_stop: end when so many evaluations in a row were not better than the best; None to train to the end.
       checkpoint_every: steps between checkpoints; there is also one at the start and one at the end.
+      keep: how many of the newest checkpoints stay; `train_config.keep_checkpoint_every_n_hours` adds one of every so
+        many hours.
+      precision: see `precision.choose_precision`.
+      sync_batch_norm: batch norm in training sees the global batch.
       xla: compile the train step.
       recompute: keep fewer activations and compute them again, for less memory and more time (hourglass networks).
-      strategy: None for `default_strategy()`.
+      strategy: None for `make_strategy()`.
       make_task: takes the arguments of `DetectionTask`; another one trains another part of the network.
       say: takes lines for the user, one at a time.
       on_progress: takes the progress, about twice a second at most.
 
     Raises:
       UsageError: no number of steps, a batch that does not divide among the replicas, another seed than before, readers
-        without the model's keypoints.
+        without the model's keypoints, a precision that the device has not.
+      DoesNotFitError: the batch does not fit into the device's memory.
       ZooError: a checkpoint that does not fit, a loss that is not finite, a full disk.
       KeyboardInterrupt: SIGINT or SIGTERM, after saving.
     """
     pipeline = _copy(pipeline)
-    strategy = strategy or default_strategy()
+    strategy = strategy or make_strategy()
     folder = Path(model_dir)
     steps = _final_step(pipeline, steps)
-    _check_batch(pipeline, strategy)
-    for name, interval in (("eval_every", eval_every), ("checkpoint_every", checkpoint_every)):
-        if interval is not None and interval < 1:
-            raise UsageError(f"{name} is {interval}; give a number of steps of at least 1.")
+    check_batch(pipeline, strategy)
+    for name, number in (
+        ("eval_every", eval_every),
+        ("checkpoint_every", checkpoint_every),
+        ("keep", keep),
+        ("early_stop", early_stop),
+    ):
+        if number is not None and number < 1:
+            raise UsageError(f"{name} is {number}; give a number of at least 1.")
+    if early_stop and not eval_every:
+        raise UsageError("early_stop goes by evaluations; give eval_every, too.")
+    device = device_kind(strategy)
+    if eval_every and device == "TPU":
+        raise UsageError(
+            f"evaluation is not for a TPU: leave --eval-every out, and run tfod-zoo eval --model-dir {model_dir} "
+            "--follow on another machine."
+        )
+    precision = choose_precision(precision, pipeline.train_config.use_bfloat16, device, say)
     source = fine_tune_source(pipeline.train_config, folder)
-    start = _step_to_go_on_from(folder, pipeline)
-    seed = _seed_of_run(folder, seed, going_on=start is not None)
-    if (end := schedule_end(pipeline.train_config.optimizer)) is not None and end < steps:
-        say(f"note: the learning rate is 0 after step {end}, where the config's cosine ends; the rest will not learn")
+    going_on_from = newest_whole_checkpoint(folder, say)
+    start = step_of(going_on_from, folder, pipeline) if going_on_from else None
+    seed = seed_of_run(folder, seed, going_on=start is not None)
+    for line in _remarks(pipeline.train_config, steps):
+        say(f"note: {line}")
 
     # Variables draw from the global generators, whatever ran in this process before.
     tf_keras.utils.set_random_seed(seed)
-    task = make_task(pipeline, seed=seed, start_step=start or 0, fine_tune=source, xla=xla, say=say)
-    run = _Run(steps, on_progress, say)
+    task = make_task(
+        pipeline,
+        seed=seed,
+        start_step=start or 0,
+        fine_tune=source,
+        precision=precision,
+        sync_batch_norm=sync_batch_norm,
+        xla=xla,
+        say=say,
+    )
+    run = _Run(steps, strategy, on_progress, say)
+    is_chief = worker_index(strategy) == 0
     with strategy.scope(), _signals(run):
-        model = task.build_model()
-        _check_keypoints(pipeline, model)
-        if recompute:
-            model.recompute_gradients()
-        if start is not None:
-            # Refuses a checkpoint of another model by name and shape before anything is written.
-            model.restore_checkpoint(tf.train.latest_checkpoint(str(folder)), mode="full")
-        optimizer = build_optimizer(pipeline.train_config.optimizer)
-        trainer = DetectionTrainer(task, model, optimizer, on_step=run.on_step, should_stop=run.should_stop)
+        trainer = make_trainer(task, pipeline, recompute=recompute, run=run, restore_from=going_on_from)
         run.trainer = trainer
-        manager = tf.train.CheckpointManager(trainer.checkpoint, str(folder), max_to_keep=KEPT_CHECKPOINTS)
+        own_folder = folder if is_chief else folder / f"worker{worker_index(strategy)}.part"
+        if is_chief:
+            remove_unfinished(folder)
+        else:
+            shutil.rmtree(own_folder, ignore_errors=True)
+        hours = pipeline.train_config.keep_checkpoint_every_n_hours
+        manager = tf.train.CheckpointManager(
+            trainer.checkpoint, str(own_folder), max_to_keep=keep, keep_checkpoint_every_n_hours=hours or None
+        )
         controller = TrainingController(
             trainer,
             manager,
+            restore_from=going_on_from,
+            writes_summaries=is_chief,
             checkpoint_every=checkpoint_every,
             summary_every=SUMMARY_EVERY,
             should_stop=run.should_stop,
             on_loop=run.on_loop,
         )
-        _write_description(folder, pipeline, seed)
-        checkpoint = controller.save_checkpoint()
+        if is_chief:
+            write_description(folder, pipeline, seed)
+        controller.save_checkpoint()
         if start is not None:
-            say(f"going on from {checkpoint}, step {start}")
-        evaluation = _Evaluation(pipeline, folder, trainer, run) if eval_every else None
-        metrics: dict[str, Any] = {}
+            say(f"going on from {going_on_from}, step {start}")
+        evaluations = None
+        if eval_every:
+            best = BestCheckpoint(folder, pipeline, best_metric, writes=is_chief)
+            evaluations = _Evaluations(
+                pipeline, folder if is_chief else None, best, early_stop, trainer, manager, run
+            )
         run.started = time.monotonic()
         try:
-            while (done := int(trainer.global_step.numpy())) < steps and not run.should_stop():
+            if evaluations and start and eval_every and (start % eval_every == 0 or start >= steps):
+                evaluations.catch_up(start)
+            while (
+                (done := int(trainer.global_step.numpy())) < steps
+                and not run.should_stop()
+                and not (evaluations and evaluations.enough())
+            ):
                 until = min(steps, done + eval_every - done % eval_every) if eval_every else steps
                 controller.train(until, checkpoint_at_completion=True)
-                if evaluation and not run.should_stop():
-                    metrics = evaluation.run()
-        except NonFiniteLossError as error:
+                if evaluations and not run.should_stop():
+                    evaluations.evaluate()
+        except NonFiniteError as error:
             raise _explained(error, pipeline, seed, manager.latest_checkpoint) from error
+        except tf.errors.ResourceExhaustedError as error:
+            if _is_of_the_disk(error):
+                raise ZooError(
+                    f"the disk of {folder} is full; {manager.latest_checkpoint} is kept: free some space and run the "
+                    "same command to go on from it."
+                ) from error
+            raise batch_too_large(pipeline, strategy, int(trainer.global_step.numpy())) from error
         except tf.errors.InvalidArgumentError as error:
             if NOTHING_READABLE not in str(error):
                 raise
@@ -179,22 +254,53 @@ def train(
             raise ZooError(f"{NOTHING_READABLE} ({paths}); check that its images are JPEG, PNG, BMP or GIF.") from error
         for line in task.problems.summary():
             say(f"data: {line}")
-        checkpoint = manager.latest_checkpoint
+        checkpoint = manager.latest_checkpoint if is_chief else str(folder)
+        if not is_chief:
+            shutil.rmtree(own_folder, ignore_errors=True)
     step = int(trainer.global_step.numpy())
     if start is not None and start >= steps:
         say(f"nothing to train: {checkpoint} stands at step {step} of {steps}; give a larger --steps to go on")
     elif run.should_stop():
         say(f"stopped at step {step} of {steps}, saved as {checkpoint}; run the same command to go on from there")
         raise KeyboardInterrupt
+    metrics = evaluations.metrics if evaluations else {}
     return TrainingResult(
-        model, checkpoint, step, run.losses, metrics, run.first_step_seconds, trainer.steps_per_second
+        trainer.model, checkpoint, step, run.losses, metrics, run.first_step_seconds, trainer.steps_per_second
     )
+
+
+def make_trainer(
+    task: DetectionTask, pipeline: Any, *, recompute: bool, run: Any, restore_from: str | None
+) -> DetectionTrainer:
+    """Model, optimizer and trainer of a run, in its strategy's scope.
+
+    Args:
+      run: has `on_step` and `should_stop`, see `DetectionTrainer`.
+      restore_from: a checkpoint of the same model, or None; one of another is refused before anything is written.
+    """
+    model = task.build_model()
+    _check_keypoints(pipeline, model)
+    if recompute:
+        model.recompute_gradients()
+    if restore_from is not None:
+        model.restore_checkpoint(restore_from, mode="full")
+    optimizer = build_optimizer(pipeline.train_config.optimizer)
+    if isinstance(optimizer, ExponentialMovingAverage):
+        optimizer.shadow_copy(model)
+    optimizer = with_loss_scale(optimizer, task.precision)
+    return DetectionTrainer(task, model, optimizer, on_step=run.on_step, should_stop=run.should_stop)
 
 
 class _Run:
     """What one run collects while its steps go by, and whether it was asked to stop."""
 
-    def __init__(self, steps: int, on_progress: Callable[[Progress], None] | None, say: Callable[[str], None]):
+    def __init__(
+        self,
+        steps: int,
+        strategy: tf.distribute.Strategy,
+        on_progress: Callable[[Progress], None] | None,
+        say: Callable[[str], None],
+    ):
         self.steps = steps
         self.losses: list[tuple[int, float]] = []
         self.first_step_seconds: float | None = None
@@ -202,9 +308,20 @@ class _Run:
         self.trainer: DetectionTrainer | None = None
         self.stop = threading.Event()
         self._on_progress, self.say = on_progress, say
+        self._strategy, self._all_stop = strategy, False
+        self._alone = num_workers(strategy) == 1
 
     def should_stop(self) -> bool:
-        return self.stop.is_set()
+        """Whether any worker was asked to; where there are several, all must ask together."""
+        if self._alone:
+            return self.stop.is_set()
+        if not self._all_stop:
+            self._all_stop = float(self._asked(tf.constant(float(self.stop.is_set())))) > 0
+        return self._all_stop
+
+    @tf.function
+    def _asked(self, mine: tf.Tensor) -> tf.Tensor:
+        return self._strategy.reduce("SUM", self._strategy.run(tf.identity, args=(mine,)), axis=None)
 
     def on_step(self, step: int, loss: float) -> None:
         if self.first_step_seconds is None:
@@ -224,60 +341,63 @@ class _Run:
             self._on_progress(Progress(step, self.steps, loss, pace, left))
 
 
-class _EvaluationStopped(Exception):
-    """An interrupt came during an evaluation; its checkpoint was written before it began."""
+class _Evaluations:
+    """The evaluations of a run: what is said, which checkpoint is the best, and when it is enough."""
 
-
-class _Evaluation:
-    """Evaluates the model at hand and writes the metrics under `eval/`; traced once for the whole run."""
-
-    def __init__(self, pipeline: Any, folder: Path, trainer: DetectionTrainer, run: _Run):
-        from tfod_zoo.evaluation.coco import make_detect_step
-        from tfod_zoo.evaluation.pipeline_data import eval_label_map, with_eval_data
-
-        # Both refuse an eval reader without data or label map now, not after the first thousand steps.
-        self._pipeline = with_eval_data(pipeline)
-        self._label_map = eval_label_map(self._pipeline)
-        self._trainer, self._run = trainer, run
-        self._detect_step = make_detect_step(trainer.model)
-        optimizer = trainer.optimizer
+    def __init__(
+        self,
+        pipeline: Any,
+        folder: Path | None,
+        best: BestCheckpoint,
+        early_stop: int | None,
+        trainer: DetectionTrainer,
+        manager: tf.train.CheckpointManager,
+        run: _Run,
+    ):
+        self._best, self._early_stop = best, early_stop
+        self._trainer, self._manager, self._run = trainer, manager, run
+        # Of mixed precision its float32 twin is measured: the detector that the checkpoints are loaded as.
+        self._twin = build(pipeline) if trainer.task.precision != "float32" else None
+        self._evaluation = Evaluation(
+            self._twin or trainer.model, pipeline, folder, run.should_stop
+        )
+        optimizer = without_loss_scale(trainer.optimizer)
         averaged = pipeline.eval_config.use_moving_averages and isinstance(optimizer, ExponentialMovingAverage)
         self._swap = optimizer.swap_weights if averaged else lambda: None
-        reader_name = self._pipeline.eval_input_reader[0].name
-        self._summaries = orbit.utils.SummaryManager(
-            str(folder / "eval" / reader_name), tf.summary.scalar, global_step=trainer.global_step
-        )
+        self.metrics: dict[str, Any] = {}
 
-    def run(self) -> dict[str, Any]:
-        """Metrics of the model as it stands; empty when the run is asked to stop meanwhile."""
-        from tfod_zoo.data.input_pipeline import build_dataset
-        from tfod_zoo.evaluation.coco import evaluate
-        from tfod_zoo.evaluation.pipeline_data import DEFAULT_BATCH_SIZE
+    def catch_up(self, step: int) -> None:
+        """The evaluation that was due when the run before was ended."""
+        if self._best.evaluated_step != step:
+            self.evaluate()
 
-        dataset = build_dataset(self._pipeline, training=False, batch_size=DEFAULT_BATCH_SIZE)
+    def evaluate(self) -> None:
         step = int(self._trainer.global_step.numpy())
         self._run.say(f"step {step}: evaluating")
         self._swap()
         try:
-            metrics = evaluate(
-                self._trainer.model,
-                dataset,
-                self._label_map,
-                detect_step=self._detect_step,
-                on_progress=self._stop_if_asked,
-            )
-        except _EvaluationStopped:
-            return {}
+            if self._twin:
+                for key, variable in self._trainer.model.keyed_variables.items():
+                    self._twin.keyed_variables[key].assign(variable)
+            self.metrics = self._evaluation.run(step)
+        except EvaluationStopped:
+            return
         finally:
             self._swap()
-        self._summaries.write_summaries({key: value for key, value in metrics.items() if isinstance(value, float)})
-        self._summaries.flush()
-        self._run.say(f"step {step}: {main_figures(metrics)}")
-        return metrics
+        better = self._best.add(self._manager.latest_checkpoint, step, self.metrics)
+        how = ", the best so far" if better else f" (best: {self._best.value:.3f} at step {self._best.step})"
+        self._run.say(f"step {step}: {main_figures(self.metrics)}{how}")
 
-    def _stop_if_asked(self, images_done: int) -> None:
-        if self._run.should_stop():
-            raise _EvaluationStopped
+    def enough(self) -> bool:
+        """Whether the metric has not become better for so many evaluations that the run ends."""
+        best = self._best
+        if not self._early_stop or best.evaluations_since < self._early_stop:
+            return False
+        self._run.say(
+            f"ended early: {best.metric} was not better than {best.value:.3f}, of step {best.step}, in "
+            f"{best.evaluations_since} evaluations"
+        )
+        return True
 
 
 @contextmanager
@@ -317,7 +437,8 @@ def _final_step(pipeline: Any, steps: int | None) -> int:
     return steps
 
 
-def _check_batch(pipeline: Any, strategy: tf.distribute.Strategy) -> None:
+def check_batch(pipeline: Any, strategy: tf.distribute.Strategy) -> None:
+    """Raises `UsageError` for a batch that does not divide among the replicas."""
     batch, replicas = pipeline.train_config.batch_size, strategy.num_replicas_in_sync
     if batch < 1 or batch % replicas:
         raise UsageError(
@@ -339,49 +460,7 @@ def _check_keypoints(pipeline: Any, model: Any) -> None:
             )
 
 
-def _step_to_go_on_from(folder: Path, pipeline: Any) -> int | None:
-    """The step of the folder's newest checkpoint; None where there is none.
-
-    Raises:
-      ZooError: it is no training checkpoint, or the folder belongs to another model.
-    """
-    newest = tf.train.latest_checkpoint(str(folder)) if folder.is_dir() else None
-    if newest is None:
-        return None
-    config = folder / "pipeline.config"
-    if config.is_file() and read_pipeline(config).model != pipeline.model:
-        raise ZooError(
-            f"{folder} holds the training of another model: its pipeline.config differs from yours in `model`; give "
-            "another --model-dir, or the config that is in it."
-        )
-    key = f"step{SUFFIX}"
-    if key not in read_shapes(newest):
-        raise ZooError(
-            f"{newest} is no training checkpoint (it has no step); give another --model-dir, and this one as "
-            "train_config.fine_tune_checkpoint to start from it."
-        )
-    return int(tf.train.load_checkpoint(newest).get_tensor(key))
-
-
-def _seed_of_run(folder: Path, seed: int | None, going_on: bool) -> int:
-    """The seed given, or the one the run was begun with, which decides where its data go on."""
-    notes = folder / "training.json"
-    begun = json.loads(notes.read_text())["seed"] if going_on and notes.is_file() else None
-    if begun is not None and seed is not None and seed != begun:
-        raise UsageError(f"{folder} was begun with seed {begun}, not {seed}; leave --seed out to go on with it.")
-    return next((each for each in (seed, begun) if each is not None), 0)
-
-
-def _write_description(folder: Path, pipeline: Any, seed: int) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_pipeline(pipeline, folder / "pipeline.config")
-        (folder / "training.json").write_text(json.dumps({"seed": seed}) + "\n")
-    except OSError as error:
-        raise ZooError(f"{folder} cannot be written to ({error.strerror}); give another --model-dir.") from error
-
-
-def _explained(error: NonFiniteLossError, pipeline: Any, seed: int, checkpoint: str | None) -> ZooError:
+def _explained(error: NonFiniteError, pipeline: Any, seed: int, checkpoint: str | None) -> ZooError:
     """The error with the images of the batch, which are read again: the data are a function of seed and step."""
     from tfod_zoo.data.input_pipeline import build_dataset
 
@@ -393,3 +472,29 @@ def _explained(error: NonFiniteLossError, pipeline: Any, seed: int, checkpoint: 
         f"{error} (its images: {shown or 'without ids'}); training stopped and {checkpoint} is kept: lower the "
         "learning rate or raise the batch size, or look at these images' boxes."
     )
+
+
+def _is_of_the_disk(error: tf.errors.ResourceExhaustedError) -> bool:
+    """Whether what is exhausted is space for files, which TensorFlow reports with the same error as memory."""
+    return any(text in str(error) for text in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)))
+
+
+def batch_too_large(pipeline: Any, strategy: tf.distribute.Strategy, step: int) -> DoesNotFitError:
+    """The error for a batch that ran out of memory after `step` steps."""
+    batch = pipeline.train_config.batch_size
+    return DoesNotFitError(
+        f"a batch of {batch} does not fit into the memory of {described(strategy)}; halve it and the learning rate "
+        f"(--set train_config.batch_size={max(batch // 2, 1)}), make the image smaller, or add --recompute for an "
+        "hourglass.",
+        step,
+    )
+
+
+def _remarks(config: Any, steps: int) -> Iterator[str]:
+    """What a user may not expect of a config."""
+    end = schedule_end(config.optimizer)
+    if end is not None and end < steps:
+        yield f"the learning rate is 0 after step {end}, where the config's cosine ends; the rest will not learn"
+    ignored = [name for name in _WITHOUT_EFFECT if config.HasField(name) and getattr(config, name)]
+    if ignored:
+        yield f"without effect in train_config: {', '.join(ignored)}"

@@ -13,7 +13,10 @@ from typing import Any
 import tensorflow as tf
 
 from tfod_zoo.errors import ZooError
+from tfod_zoo.training import pictures
+from tfod_zoo.training.devices import device_kind, num_workers
 from tfod_zoo.training.model_garden import base_trainer, config_definitions, orbit
+from tfod_zoo.training.precision import without_loss_scale
 from tfod_zoo.training.task import TOTAL_LOSS, DetectionTask
 
 # Steps whose durations are averaged for the pace: enough to be calm, few enough to follow a machine that slows down.
@@ -21,15 +24,17 @@ _PACE_STEPS = 100
 # Reading a loss waits for the accelerator; this often is free beside any step.
 _SECONDS_BETWEEN_READINGS = 0.5
 
+_PICTURES = 3  # of a batch, in TensorBoard
+
 OnStep = Callable[[int, float], None]
 
 
-class NonFiniteLossError(ZooError):
-    """The total loss became infinite or not a number; `step` counts from 1 and says which update saw it first."""
+class NonFiniteError(ZooError):
+    """Loss or weights became infinite or not a number; `step` counts from 1 and says which update saw it first."""
 
-    def __init__(self, step: int, loss: float):
-        super().__init__(f"the loss is {loss} at step {step}")
-        self.step, self.loss = step, loss
+    def __init__(self, step: int, what: str):
+        super().__init__(f"{what} at step {step}")
+        self.step = step
 
 
 class DetectionTrainer(base_trainer.Trainer):
@@ -38,7 +43,8 @@ class DetectionTrainer(base_trainer.Trainer):
     Args:
       task, model, optimizer: made in the strategy's scope, where this is made too.
       on_step: called with the number of steps done and a loss, at the first step and then about twice a second.
-      should_stop: asked after every step; True ends the loop after it.
+      should_stop: asked after every step; True ends the loop after it. One of several workers must not stop alone:
+        there a loop runs to its end.
     """
 
     def __init__(
@@ -53,6 +59,10 @@ class DetectionTrainer(base_trainer.Trainer):
             evaluate=False,
             train_dataset=orbit.utils.make_distributed_dataset(strategy, task.build_inputs),
         )
+        self._alone = num_workers(strategy) == 1
+        # On a TPU they would be a transfer at every step.
+        self._shows_pictures = device_kind(strategy) != "TPU"
+        self._shown: list[tuple[Any, Any]] = []
         # Slots exist before a checkpoint is restored, so that nothing in it can be left over unnoticed.
         optimizer._create_all_weights(model.trainable_variables)
         self._checkpoint = tf.train.Checkpoint(step=self.global_step, model=model.tfod_tree, optimizer=optimizer)
@@ -66,16 +76,40 @@ class DetectionTrainer(base_trainer.Trainer):
         """The pace of the last steps, without the first one, which compiles; None before there is one."""
         return len(self._durations) / sum(self._durations) if self._durations else None
 
-    def train_step(self, iterator: Any) -> dict[str, tf.Tensor]:
-        """One step on all replicas; returns the losses summed over them (each holds its share)."""
+    def train_step(self, iterator: Any) -> tuple[dict[str, tf.Tensor], list[tuple[Any, Any]]]:
+        """One step on all replicas.
 
-        def step_fn(inputs: Any) -> dict[str, tf.Tensor]:
+        Returns:
+          The losses summed over the replicas (each holds its share), and the first images of the batch with their
+          ground truth.
+        """
+
+        def step_fn(inputs: Any) -> tuple[dict[str, tf.Tensor], list[tuple[Any, Any]]]:
             losses = self.task.train_step(inputs, model=self.model, optimizer=self.optimizer)
             self.global_step.assign_add(1)
-            return losses
+            return losses, [tf.nest.map_structure(lambda value: value[:_PICTURES], inputs)] * self._shows_pictures
 
-        losses = self.strategy.run(step_fn, args=(next(iterator),))
-        return {key: self.strategy.reduce("SUM", value, axis=None) for key, value in losses.items()}
+        losses, shown = self.strategy.run(step_fn, args=(next(iterator),))
+        summed = {key: self.strategy.reduce("SUM", value, axis=None) for key, value in losses.items()}
+        first = tf.nest.map_structure(lambda value: self.strategy.experimental_local_results(value)[0], shown)
+        return summed, first
+
+    def check_weights(self) -> None:
+        """Raises `NonFiniteError` where the last update broke the weights, which the next loss would show first."""
+        if not all(bool(finite) for finite in self._finite_weights()):
+            raise NonFiniteError(int(self.global_step.numpy()), "the weights are not finite numbers after the update")
+
+    @tf.function
+    def _finite_weights(self) -> list[tf.Tensor]:
+        return [tf.reduce_all(tf.math.is_finite(variable)) for variable in self.model.trainable_variables]
+
+    def pictures(self) -> list[tf.Tensor]:
+        """The first images of the newest batch as the network got them, with their boxes."""
+        return [
+            pictures.with_groundtruth(features, groundtruth, row)
+            for features, groundtruth in self._shown
+            for row in range(features["image"].shape[0])
+        ]
 
     def create_train_loop_fn(self) -> Callable[[Any, tf.Tensor], None]:
         """A Python loop over the traced step: its overhead of about a millisecond buys what the class promises."""
@@ -87,15 +121,16 @@ class DetectionTrainer(base_trainer.Trainer):
             done = int(self.global_step.numpy())
             for step in range(done + 1, done + 1 + int(num_steps)):
                 started = time.monotonic()
-                losses = step_fn(iterator)
+                losses, self._shown = step_fn(iterator)
                 self._losses.append(losses)
                 if not traced or started - self._read_at >= _SECONDS_BETWEEN_READINGS:
                     self._read_at = started
-                    self._on_step(step, _finite(losses, step))
+                    # Of several workers none may end alone; they all look at the end of the loop.
+                    self._on_step(step, _finite(losses, step) if self._alone else float(losses[TOTAL_LOSS]))
                 if traced:
                     self._durations.append(time.monotonic() - started)
                 traced = True
-                if self._should_stop():
+                if self._alone and self._should_stop():
                     return
 
         return loop
@@ -108,19 +143,19 @@ class DetectionTrainer(base_trainer.Trainer):
         """Losses averaged over the loop's steps, and the learning rate of its last one.
 
         Raises:
-          NonFiniteLossError: a step's total loss was not finite.
+          NonFiniteError: a step's total loss was not finite.
         """
         done = int(self.global_step.numpy())
         for step, losses in enumerate(self._losses, start=done - len(self._losses) + 1):
             _finite(losses, step)
         means = {key: float(tf.reduce_mean([losses[key] for losses in self._losses])) for key in self._losses[0]}
-        return {**means, "learning_rate": float(self.optimizer.learning_rate(done - 1))}
+        return {**means, "learning_rate": float(without_loss_scale(self.optimizer).learning_rate(done - 1))}
 
 
 def _finite(losses: dict[str, tf.Tensor], step: int) -> float:
     loss = float(losses[TOTAL_LOSS])
     if not math.isfinite(loss):
-        raise NonFiniteLossError(step, loss)
+        raise NonFiniteError(step, f"the loss is {loss}")
     return loss
 
 
@@ -130,6 +165,8 @@ class TrainingController(orbit.Controller):
     Args:
       trainer: what runs the steps.
       checkpoint_manager: keeps the newest checkpoints of `trainer.checkpoint`.
+      restore_from: prefix of the checkpoint to go on from; None for a new run.
+      writes_summaries: False for all workers but the first.
       checkpoint_every: steps between checkpoints; they fall on its multiples.
       summary_every: steps between two points of the TensorBoard curves, likewise.
       should_stop: True ends `train` after the step at hand.
@@ -141,6 +178,8 @@ class TrainingController(orbit.Controller):
         trainer: DetectionTrainer,
         checkpoint_manager: tf.train.CheckpointManager,
         *,
+        restore_from: str | None,
+        writes_summaries: bool,
         checkpoint_every: int,
         summary_every: int,
         should_stop: Callable[[], bool],
@@ -149,16 +188,17 @@ class TrainingController(orbit.Controller):
         self._checkpoint_every, self._summary_every = checkpoint_every, summary_every
         self._should_stop, self._on_loop = should_stop, on_loop
         self._first_loop = True
+        self._saved_step: int | None = None
         super().__init__(
             global_step=trainer.global_step,
             trainer=trainer,
             strategy=trainer.strategy,
             steps_per_loop=self._loop_length,
-            summary_dir=str(Path(checkpoint_manager.directory) / "train"),
+            summary_dir=str(Path(checkpoint_manager.directory) / "train") if writes_summaries else None,
         )
         # Given to the base class, it would be restored with a line on stdout.
         self.checkpoint_manager = checkpoint_manager
-        self.restore_checkpoint()
+        self.restore_checkpoint(restore_from)
 
     def _loop_length(self, step: int) -> int:
         """A single step first, for the time it compiles; then to the next multiple of either interval."""
@@ -167,18 +207,18 @@ class TrainingController(orbit.Controller):
         return min(every - int(step) % every for every in (self._summary_every, self._checkpoint_every))
 
     def restore_checkpoint(self, checkpoint_path: str | None = None) -> str | None:
-        """Restores model, optimizer and step from the newest checkpoint, or lets the task initialise a new run.
+        """Restores model, optimizer and step from a checkpoint, or lets the task initialise a new run.
 
         Raises:
           ZooError: the checkpoint was written by another model or optimizer.
         """
-        prefix = checkpoint_path or self.checkpoint_manager.latest_checkpoint
+        prefix = checkpoint_path
         with self.strategy.scope():
             if prefix is None:
                 self.trainer.initialize()
                 return None
             try:
-                status = self.checkpoint_manager.checkpoint.restore(prefix)
+                status = self.trainer.checkpoint.restore(prefix)
                 # Silences a list of every unread entry at exit; what was not found here is refused all the same.
                 status.expect_partial().assert_existing_objects_matched()
             except (AssertionError, ValueError) as error:
@@ -186,6 +226,7 @@ class TrainingController(orbit.Controller):
                     f"{prefix} was not written with this model and optimizer, so training cannot go on from it; "
                     "give another --model-dir, or the config that it was trained with."
                 ) from error
+        self._saved_step = int(self.global_step.numpy())
         return prefix
 
     def train(self, steps: int, checkpoint_at_completion: bool = False) -> None:
@@ -204,6 +245,10 @@ class TrainingController(orbit.Controller):
         done = int(self.global_step.numpy())
         output["steps_per_sec"] = (done - before) / (time.monotonic() - started)
         self.summary_manager.write_summaries(output)
+        if before == 0 or done % self._checkpoint_every == 0:
+            with self.summary_manager.summary_writer().as_default():
+                for index, picture in enumerate(self.trainer.pictures()):
+                    tf.summary.image(f"train_input_images_{index}", picture[None], step=done)
         self.summary_manager.flush()
         self._on_loop(done, output)
 
@@ -214,14 +259,18 @@ class TrainingController(orbit.Controller):
         leaves every earlier checkpoint as it was.
 
         Raises:
+          NonFiniteError: the weights are no numbers any more, and nothing was written.
           ZooError: it could not be written, on a full disk for example; its leftovers are removed.
         """
         manager, step = self.checkpoint_manager, int(self.global_step.numpy())
         newest = manager.latest_checkpoint
-        if newest and newest.endswith(f"-{step}"):
+        if step == self._saved_step:  # all workers know it alike, though only one has it in its own folder
             return newest
+        self.trainer.check_weights()
         try:
-            return manager.save(checkpoint_number=step)
+            saved = manager.save(checkpoint_number=step)
+            self._saved_step = step
+            return saved
         except (tf.errors.OpError, OSError, RuntimeError) as error:
             for leftover in Path(manager.directory).glob(f"ckpt-{step}[._]*"):
                 shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
