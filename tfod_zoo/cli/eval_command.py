@@ -12,6 +12,7 @@ from tfod_zoo.errors import UsageError, ZooError
 HELP = "COCO metrics (boxes, and keypoints where the model has them) on a trained model's evaluation data"
 EXAMPLE = """\
 tfod-zoo eval --model-dir runs/cells
+  tfod-zoo eval --model-dir runs/cells --follow
   tfod-zoo eval --model-dir runs/cells --dataset 'cells/test.record-*' --per-category
   tfod-zoo eval --pipeline pipeline.config --checkpoint runs/cells/ckpt-2000 --dataset tfds:coco/2017:validation"""
 
@@ -24,6 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model-dir", metavar="D", help="a training folder: pipeline.config and its newest checkpoint")
     parser.add_argument("--pipeline", metavar="P", help="a pipeline.config, with --checkpoint, in place of --model-dir")
     parser.add_argument("--checkpoint", metavar="PREFIX", help="checkpoint prefix, such as runs/cells/ckpt-2000")
+    parser.add_argument("--follow", action="store_true",
+                        help="evaluate every new checkpoint of a run that goes on elsewhere, and keep the best one")
+    parser.add_argument("--timeout", type=float, metavar="S",
+                        help="with --follow: seconds without a new checkpoint to end after (default 3600)")
     parser.add_argument("--dataset", help="records (a glob) or tfds:NAME[/CONFIG]:SPLIT, in place of the config's")
     parser.add_argument("--label-map", metavar="FILE", help="the data's label map, in place of the config's")
     parser.add_argument("--set", dest="overrides", metavar="FIELD=VALUE", action="append", default=[],
@@ -39,6 +44,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("Give --model-dir D, or --pipeline P with --checkpoint PREFIX.")
     if args.pipeline and not args.checkpoint:
         raise UsageError("--pipeline needs --checkpoint PREFIX, such as runs/cells/ckpt-2000.")
+    if args.follow and (args.pipeline or args.checkpoint or args.limit or args.per_category or args.json):
+        raise UsageError("--follow goes with --model-dir, and with --dataset, --label-map, --set and --timeout alone.")
+    if args.timeout is not None and not args.follow:
+        raise UsageError("--timeout goes with --follow; add that, or leave it out.")
     for flag, value in (("--limit", args.limit), ("--batch-size", args.batch_size)):
         if value is not None and value < 1:
             raise UsageError(f"{flag} {value} is not a number of images; give 1 or more.")
@@ -46,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
     from tfod_zoo.config.pipeline import apply_override, read_pipeline
     from tfod_zoo.evaluation.pipeline_data import DEFAULT_BATCH_SIZE, evaluate_pipeline, with_eval_data
 
+    if args.follow:
+        return _follow(args)
     config = Path(args.pipeline) if args.pipeline else Path(args.model_dir) / "pipeline.config"
     if not config.is_file():
         raise UsageError(f"{config} does not exist; --model-dir is a training folder, --pipeline a pipeline.config.")
@@ -58,12 +69,13 @@ def run(args: argparse.Namespace) -> int:
     import tfod_zoo
     from tfod_zoo.data.errors import DataProblems
     from tfod_zoo.data.input_pipeline import count_examples
+    from tfod_zoo.evaluation.moving_average import restore_for_evaluation
     from tfod_zoo.evaluation.progress import ImageProgress
     from tfod_zoo.modeling.checkpoint import newest_checkpoint
 
     checkpoint = args.checkpoint or newest_checkpoint(args.model_dir)
     model = tfod_zoo.build(pipeline)
-    report = model.restore_checkpoint(checkpoint)
+    report = restore_for_evaluation(model, str(checkpoint), pipeline)
     data = ", ".join(pipeline.eval_input_reader[0].tf_record_input_reader.input_path)
     total = count_examples(pipeline, training=False)
     total = args.limit if total is None else min(total, args.limit or total)
@@ -92,6 +104,30 @@ def run(args: argparse.Namespace) -> int:
         print(f"written: {written}")
     model_argument = args.model_dir or "MODEL_DIR"
     print(f"next: tfod-zoo benchmark {model_argument} --dataset config")
+    return 0
+
+
+def _follow(args: argparse.Namespace) -> int:
+    from tfod_zoo.cli.train_command import quiet_tensorflow
+    from tfod_zoo.config.pipeline import apply_override, read_pipeline
+    from tfod_zoo.evaluation.pipeline_data import with_eval_data
+
+    folder, pipeline = Path(args.model_dir), None
+    if args.dataset or args.label_map or args.overrides:
+        if not (folder / "pipeline.config").is_file():
+            raise UsageError(f"{folder} has no pipeline.config yet to change; start the training first.")
+        pipeline = read_pipeline(folder / "pipeline.config")
+        for override in args.overrides:
+            apply_override(pipeline, override)
+        pipeline = with_eval_data(pipeline, args.dataset, args.label_map)
+    quiet_tensorflow()
+    from tfod_zoo.training.follow import TIMEOUT, follow
+
+    print(f"follow {folder}", flush=True)
+    timeout = TIMEOUT if args.timeout is None else args.timeout
+    metrics = follow(folder, pipeline, timeout=timeout, say=lambda text: print(text, flush=True))
+    print(metrics_table(metrics))
+    print(f"next: tfod-zoo eval --model-dir {folder}/best")
     return 0
 
 
