@@ -1,0 +1,1 @@
+"""Cloud TPUs: what fits on them, found out without one, and the commands that train on them."""
