@@ -70,7 +70,7 @@ def table(rows: list[dict[str, Any]], missing: list[tuple[str, str]]) -> str:
     lines = [
         "# Every model through the TPU compiler",
         "",
-        "Made by `python benchmarks/tpu_check.py` without a TPU; what is and is not covered, `tfod-zoo tpu check` says.",
+        "Made by `python benchmarks/tpu_check.py` without a TPU; `tfod-zoo tpu check` says what is covered.",
         "",
         "| model | TPU | batch a core | train step | memory a core | GFLOP | detect | memory | compiled in | with |",
         "| --- | --- | ---: | --- | ---: | ---: | --- | ---: | ---: | --- |",

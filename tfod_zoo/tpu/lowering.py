@@ -14,6 +14,7 @@ from tfod_zoo.benchmark.picture import HEIGHT, WIDTH
 from tfod_zoo.errors import ZooError
 from tfod_zoo.modeling.factory import build
 from tfod_zoo.tpu.replica import OneReplicaOfMany
+from tfod_zoo.training.model_garden import ExponentialMovingAverage
 from tfod_zoo.training.optimizer import build_optimizer
 from tfod_zoo.training.task import DetectionTask
 
@@ -68,6 +69,8 @@ class TrainStep:
             if recompute:
                 self._model.recompute_gradients()
             self._optimizer = build_optimizer(pipeline.train_config.optimizer)
+            if isinstance(self._optimizer, ExponentialMovingAverage):
+                self._optimizer.shadow_copy(self._model)
             self._optimizer._create_all_weights(self._model.trainable_variables)
 
     def lower(self, batch_per_core: int) -> Program:
