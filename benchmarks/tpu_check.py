@@ -72,18 +72,18 @@ def table(rows: list[dict[str, Any]], missing: list[tuple[str, str]]) -> str:
         "",
         "Made by `python benchmarks/tpu_check.py` without a TPU; `tfod-zoo tpu check` says what is covered.",
         "",
-        "| model | TPU | batch a core | train step | memory a core | GFLOP | detect | memory | compiled in | with |",
+        "| model | TPU | batch a core | train step | memory a core | GFLOP | detect | memory | compiling | with |",
         "| --- | --- | ---: | --- | ---: | ---: | --- | ---: | ---: | --- |",
     ]
     for row in rows:
         step, detect = row["train_step"], row["detect"]
         versions = row["versions"]
-        seconds = (step["compile_seconds"] or 0) + (detect["compile_seconds"] or 0)
+        seconds = (step["cpu_seconds"] or 0) + (detect["cpu_seconds"] or 0)
         cells = (
             row["model"], row["topology"], row["batch_per_core"], verdict(step),
             f"{memory(step)} of {TOPOLOGIES[row['topology']].memory_per_core / GIB:.0f} GiB",
             f"{step['flop'] / 1e9:.0f}" if step["flop"] else "", verdict(detect), f"{memory(detect)} GiB",
-            f"{seconds:.0f} s", f"TensorFlow {versions['tensorflow']}, libtpu {versions['libtpu']}, {row['date']}",
+            f"{seconds:.0f} CPU s", f"TensorFlow {versions['tensorflow']}, libtpu {versions['libtpu']}, {row['date']}",
         )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     if missing:

@@ -80,7 +80,7 @@ def test_one_host_runs_gcloud_in_order(config, gcloud, capfd):
         *CHECKS,
         tpu_vm("create", "cells-1", *place, "--accelerator-type=v3-8",
                "--version=tpu-vm-tf-2.18.0-pjrt-v5p-and-below"),
-        tpu_vm("scp", "--recurse", str(config), "cells-1:tfod_zoo_pipeline.config", *place),
+        tpu_vm("scp", str(config), "cells-1:tfod_zoo_pipeline.config", *place),
         tpu_vm("ssh", "cells-1", f"--command={INSTALL}", *place),
         tpu_vm("ssh", "cells-1", f"--command={TRAIN} --steps 10", *place),
     ]
@@ -93,7 +93,7 @@ def test_a_slice_addresses_every_host(config, gcloud):
     assert gcloud()[len(CHECKS):] == [
         tpu_vm("create", "cells-1", "--zone=europe-west4-a", "--accelerator-type=v3-32",
                "--version=tpu-vm-tf-2.18.0-pod-pjrt-v5p-and-below"),
-        tpu_vm("scp", "--recurse", str(config), "cells-1:tfod_zoo_pipeline.config", *place),
+        tpu_vm("scp", str(config), "cells-1:tfod_zoo_pipeline.config", *place),
         tpu_vm("ssh", "cells-1", f"--command={INSTALL}", *place),
         tpu_vm("ssh", "cells-1", f"--command={TRAIN}", *place),
     ]
@@ -111,7 +111,7 @@ def test_dry_run_prints_the_commands_exactly_and_runs_none(config, gcloud, capsy
         "gcloud storage ls 'gs://bucket/train-*'",
         "gcloud storage ls 'gs://bucket/val-*'",
         f"gcloud compute tpus tpu-vm create cells-1 {zone} --accelerator-type=v3-8 --version=my-image",
-        f"gcloud compute tpus tpu-vm scp --recurse {config} cells-1:tfod_zoo_pipeline.config {zone}",
+        f"gcloud compute tpus tpu-vm scp {config} cells-1:tfod_zoo_pipeline.config {zone}",
         f"gcloud compute tpus tpu-vm ssh cells-1 '--command={quoted}' {zone}",
         f"gcloud compute tpus tpu-vm ssh cells-1 '--command={TRAIN}' {zone}",
         f"next: the same without --dry-run; afterwards gcloud compute tpus tpu-vm delete cells-1 {zone}",
@@ -127,14 +127,13 @@ def test_dry_run_is_a_script_that_a_shell_runs_the_same(config, gcloud, capsys):
     assert gcloud()[len(by_hand):] == by_hand
 
 
-def test_a_checkout_is_copied_and_installed(config, gcloud, tmp_path):
-    checkout = tmp_path / "my_checkout"
-    checkout.mkdir()
-    assert launch(config, "--package", str(checkout), "--existing") == 0
+def test_a_wheel_is_copied_and_installed(config, gcloud, tmp_path):
+    wheel = tmp_path / "tfod_zoo-1.0-py3-none-any.whl"
+    wheel.touch()
+    assert launch(config, "--package", str(wheel), "--existing") == 0
     calls = gcloud()[len(CHECKS):]
-    zone = "--zone=europe-west4-a"
-    assert calls[1] == tpu_vm("scp", "--recurse", str(checkout), "cells-1:my_checkout", zone)
-    assert "pip install --quiet './my_checkout[train]'" in calls[2][5]
+    assert calls[1] == tpu_vm("scp", str(wheel), f"cells-1:{wheel.name}", "--zone=europe-west4-a")
+    assert f"pip install --quiet './{wheel.name}[train]'" in calls[2][5]
     assert not any("create" in call for call in calls)
 
 
@@ -235,9 +234,10 @@ def test_names_that_google_cloud_would_refuse(flags, part, config, gcloud, capsy
     assert part in capsys.readouterr().err
 
 
-def test_a_package_that_is_not_there(config, gcloud, capsys):
-    assert launch(config, "--package", "dist/missing.whl") == 2
-    assert "dist/missing.whl is not there" in capsys.readouterr().err
+@pytest.mark.parametrize("package, part", [("dist/missing.whl", "is not there"), (".", "make a wheel of it")])
+def test_a_package_that_cannot_be_copied(package, part, config, gcloud, capsys):
+    assert launch(config, "--package", package) == 2
+    assert part in capsys.readouterr().err and gcloud() == []
 
 
 def test_launch_does_not_import_tensorflow(config):

@@ -57,8 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="gs://BUCKET/FOLDER, or on one host a folder of the TPU VM")
     launch.add_argument("--image", metavar="VERSION", help="TPU VM software version (default: one that suits)")
     launch.add_argument("--package", default=Launch.package, metavar="WHAT",
-                        help="what pip installs there: a requirement (default %(default)s), or a wheel or checkout "
-                             "here, which is copied")
+                        help="what pip installs there: a requirement (default %(default)s), or a wheel here, which is "
+                             "copied")
     launch.add_argument("--train-flags", default="", metavar="'FLAGS'", help="more flags of `tfod-zoo train`")
     launch.add_argument("--existing", action="store_true", help="the TPU is there already: do not create it")
     launch.add_argument("--dry-run", action="store_true", help="check what can be checked here, print, run nothing")
@@ -140,6 +140,8 @@ def _line(name: str, batch: str, compiled: Compilation, report: Report) -> str:
     memory = _gib(report.topology.memory_per_core)
     if compiled.status == "failed":
         return f"{name} ({batch}): does not compile: {compiled.reason}"
+    if compiled.status == "too large" and compiled.reason:
+        return f"{name} ({batch}): too large: {compiled.reason}"
     if compiled.status == "too large":
         limit = f"; the compiler has {_gib(compiled.limit_bytes)} of {memory} to give"
         return f"{name} ({batch}): too large: needs {_gib(compiled.memory_bytes)} a core{limit}"

@@ -17,8 +17,9 @@ from importlib import metadata
 from typing import Any
 
 _PACKAGES = ("jax", "jaxlib", "libtpu")
-# "Used 24.53G of 15.48G hbm", in the compiler's message on a program that does not fit.
-_TOO_LARGE = re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm")
+# The compiler's words for a program that does not fit: "Used 24.53G of 15.48G hbm", or "memory required for HLO
+# temporaries (32.00G) exceeds available HBM (15.48G)", where arguments and outputs are among the temporaries.
+_TOO_LARGE = re.compile(r"([\d.]+)([KMGT]?)(?: of |\) exceeds available HBM \()([\d.]+)([KMGT]?)(?: hbm|\))")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -58,18 +59,22 @@ def compile_text(text: str, topology: str, accelerator_type: str, cores: int) ->
     )
     with mlir.make_ir_context():
         module = ir.Module.parse(text)
-        started = time.monotonic()
+        started, cpu_started = time.monotonic(), time.process_time()
+
+        def passed() -> dict[str, float]:
+            return {"compile_seconds": time.monotonic() - started, "cpu_seconds": time.process_time() - cpu_started}
+
         try:
             compiled = client.compile(
                 module, executable_devices=_jax.DeviceList(tuple(devices)), compile_options=options
             )
         except _jax.JaxRuntimeError as error:
-            return {**_failure(str(error)), "compile_seconds": time.monotonic() - started}
+            return {**_failure(str(error)), **passed()}
     memory, cost = compiled.get_compiled_memory_stats(), compiled.cost_analysis()
     cost = cost[0] if isinstance(cost, list) else cost
     return {
         "status": "ok",
-        "compile_seconds": time.monotonic() - started,
+        **passed(),
         "argument_bytes": memory.argument_size_in_bytes,
         "output_bytes": memory.output_size_in_bytes,
         "alias_bytes": memory.alias_size_in_bytes,
@@ -81,14 +86,16 @@ def compile_text(text: str, topology: str, accelerator_type: str, cores: int) ->
 
 
 def _failure(message: str) -> dict[str, Any]:
+    if "RESOURCE_EXHAUSTED" not in message:
+        return {"status": "failed", "reason": " ".join(message.split())[:500]}
     used = _TOO_LARGE.search(message)
-    if used:
-        return {
-            "status": "too large",
-            "memory_bytes": round(float(used[1]) * _UNITS[used[2]]),
-            "limit_bytes": round(float(used[3]) * _UNITS[used[4]]),
-        }
-    return {"status": "failed", "reason": message.strip().splitlines()[0][:500]}
+    if not used:  # some other memory of a core
+        return {"status": "too large", "reason": " ".join(message.split())[:500]}
+    return {
+        "status": "too large",
+        "memory_bytes": round(float(used[1]) * _UNITS[used[2]]),
+        "limit_bytes": round(float(used[3]) * _UNITS[used[4]]),
+    }
 
 
 def main(arguments: list[str]) -> int:

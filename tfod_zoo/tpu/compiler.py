@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -33,8 +34,8 @@ class Compilation:
       limit_bytes: what the compiler has to give of a core's memory, where it said so ("too large").
       temporary_bytes: the part of memory_bytes that grows with the batch, next to the images themselves.
       flop, bytes_accessed: of one step on one core, as the compiler counts.
-      compile_seconds: how long it took here.
-      reason: why it failed, in one line.
+      compile_seconds, cpu_seconds: how long compiling took here, and how much of that on a processor.
+      reason: why it failed, in one line; of "too large" only where the compiler gave no figures.
     """
 
     status: str
@@ -45,6 +46,7 @@ class Compilation:
     flop: float | None = None
     bytes_accessed: float | None = None
     compile_seconds: float | None = None
+    cpu_seconds: float | None = None
     reason: str | None = None
 
 
@@ -113,8 +115,8 @@ def _wait(worker: subprocess.Popen[str], on_progress: Callable[[int], None]) -> 
 
 
 def _compilation(answer: dict[str, Any], batch: int) -> Compilation:
-    kept = {key: answer[key] for key in ("memory_bytes", "limit_bytes", "temporary_bytes", "flop", "bytes_accessed",
-                                         "compile_seconds", "reason") if key in answer}
+    fields = {field.name for field in dataclasses.fields(Compilation)} - {"status", "batch_per_core"}
+    kept = {key: value for key, value in answer.items() if key in fields}
     if answer["status"] == "ok":
         used = ("argument_bytes", "output_bytes", "temporary_bytes", "code_bytes")
         kept["memory_bytes"] = sum(answer[key] for key in used) - answer["alias_bytes"]

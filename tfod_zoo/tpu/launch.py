@@ -36,7 +36,7 @@ class Launch:
       pipeline: the config file here; it is copied there.
       model_dir: where checkpoints go: gs://, or on one host a folder of the TPU VM.
       image: TPU VM software version; None for the topology's.
-      package: what pip installs there: a requirement, or a wheel or checkout here, which is copied.
+      package: what pip installs there: a requirement, or a wheel here, which is copied.
       train_flags: more flags of `tfod-zoo train`.
       existing: the TPU is there already.
     """
@@ -76,10 +76,9 @@ class Launch:
             )
         commands.append(self._copy(self.pipeline, _CONFIG))
         package = self.package
-        local = Path(package)
-        if local.exists():
-            commands.append(self._copy(str(local), local.resolve().name))
-            package = f"./{local.resolve().name}[train]"
+        if package.endswith(".whl"):
+            commands.append(self._copy(package, Path(package).name))
+            package = f"./{Path(package).name}[train]"
         return [*commands, self._ssh(_install(package)), self._ssh(self._train())]
 
     def delete_command(self) -> list[str]:
@@ -122,8 +121,13 @@ class Launch:
             )
         if not _ZONE.fullmatch(self.zone):
             raise UsageError(f"--zone {self.zone} is no zone; they look like europe-west4-a.")
-        if not Path(self.package).exists() and ("/" in self.package.split("@")[0] or self.package.endswith(".whl")):
-            raise UsageError(f"--package {self.package} is not there; give a wheel, a checkout, or what pip takes.")
+        if Path(self.package).is_dir():
+            raise UsageError(
+                f"--package {self.package} is a folder; make a wheel of it (pip wheel --no-deps --wheel-dir dist "
+                f"{self.package}) and give that."
+            )
+        if self.package.endswith(".whl") and not Path(self.package).is_file():
+            raise UsageError(f"--package {self.package} is not there; give a wheel, or a requirement as pip takes it.")
 
     def _train(self) -> str:
         flags = shlex.split(self.train_flags)
@@ -131,7 +135,7 @@ class Launch:
         return f"TPU_NAME=local {_PYTHON} -m tfod_zoo.cli.main {shlex.join(train)}"
 
     def _copy(self, source: str, target: str) -> list[str]:
-        return self._on_every_host("scp", "--recurse", source, f"{self.name}:{target}")
+        return self._on_every_host("scp", source, f"{self.name}:{target}")
 
     def _ssh(self, command: str) -> list[str]:
         return self._on_every_host("ssh", self.name, f"--command={command}")
