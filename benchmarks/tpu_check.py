@@ -78,12 +78,13 @@ def table(rows: list[dict[str, Any]], missing: list[tuple[str, str]]) -> str:
     for row in rows:
         step, detect = row["train_step"], row["detect"]
         versions = row["versions"]
-        seconds = (step["cpu_seconds"] or 0) + (detect["cpu_seconds"] or 0)
+        seconds = [step["cpu_seconds"], detect["cpu_seconds"]]
         cells = (
             row["model"], row["topology"], row["batch_per_core"], verdict(step),
             f"{memory(step)} of {TOPOLOGIES[row['topology']].memory_per_core / GIB:.0f} GiB",
             f"{step['flop'] / 1e9:.0f}" if step["flop"] else "", verdict(detect), f"{memory(detect)} GiB",
-            f"{seconds:.0f} CPU s", f"TensorFlow {versions['tensorflow']}, libtpu {versions['libtpu']}, {row['date']}",
+            f"{sum(seconds):.0f} CPU s" if all(seconds) else "?",
+            f"TensorFlow {versions['tensorflow']}, libtpu {versions['libtpu']}, {row['date']}",
         )
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     if missing:
