@@ -5,7 +5,7 @@
 Each model at its published batch a core: on v3-8, and on v3-32 too where its recipe says TPU-32. Rows go to
 benchmarks/tpu_check.json as they are found, with the versions that found them, and benchmarks/tpu_check.md is made
 from it; rows that are there are kept, so that an interrupted run goes on (--again measures them anew). Small models
-come first. A row takes two to twenty minutes; needs the extras [train] and [tpu-check].
+come first. A row takes two to twenty minutes; needs the extra [tpu-check]. Exits 1 where a row does not pass.
 """
 
 from __future__ import annotations
@@ -118,6 +118,9 @@ def main() -> None:
         TABLE.write_text(table([rows[key] for key in every if key in rows], [key for key in every if key not in rows]))
         print(f"  train step {verdict(row['train_step'])}, {memory(row['train_step'])} GiB", flush=True)
     print(f"written: {TABLE}, {ROWS}")
+    failed = [f"{name} ({topology})" for (name, topology), row in rows.items() if not row["passes"]]
+    if failed:
+        sys.exit(f"does not compile, or not fit: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
