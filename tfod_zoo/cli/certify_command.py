@@ -9,13 +9,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tfod_zoo.cli.images import read_images
 from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.zoo.registry import list_models
 
 HELP = "compare an archive's own SavedModel with our network, and write a certificate"
 EXAMPLE = "tfod-zoo certify centernet_resnet50_v1_fpn_512x512_coco17_tpu-8 --images photos/"
 
-_IMAGES = (".jpg", ".jpeg", ".png")
 _ARCHIVE = ".tar.gz"
 
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     models = [(text, _model_name(text)) for text in args.what]  # all of them first
-    images, images_from = _images(args.images)
+    images = read_images(args.images) if args.images else []
     from tfod_zoo.certification.certificate import DIFFERS, certify, generated_images, one_line
 
     output = Path(args.output)
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     for text, name in models:
         with _folder(text, name, args.store) as folder:
             print(f"{name}: running its SavedModel and our network", flush=True)
-            certificate = certify(name, folder, images or generated_images(), images_from)
+            certificate = certify(name, folder, images or generated_images(), args.images or "generated")
         path = output / f"{name}.certificate.json"
         path.write_text(json.dumps(certificate, indent=2) + "\n", encoding="utf-8")
         print(one_line(certificate))
@@ -70,22 +70,3 @@ def _folder(text: str, name: str, store: str | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="tfod_zoo_certify_") as scratch:
         yield download(name, scratch, from_file=text)
-
-
-def _images(folder: str | None) -> tuple[list, str]:
-    if folder is None:
-        return [], "generated"
-    paths = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in _IMAGES)
-    if not paths:
-        raise UsageError(f"{folder} has no {' or '.join(_IMAGES)} files; give a folder of images, or none.")
-    import numpy as np
-    from PIL import Image
-
-    images = []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                images.append(np.asarray(image.convert("RGB")))
-        except OSError as error:
-            raise UsageError(f"{path} cannot be read as an image ({error}).") from error
-    return images, folder

@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
     out = args.out or f"runs/{Path(args.data).resolve().name}"
 
     train_command.quiet_tensorflow()
+    from tfod_zoo.finetune import finetune
     from tfod_zoo.training.devices import make_strategy
-    from tfod_zoo.training.finetune import finetune
     from tfod_zoo.training.progress import ProgressDisplay
 
     strategy = make_strategy(args.device, args.replicas)

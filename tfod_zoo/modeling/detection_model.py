@@ -96,7 +96,10 @@ class DetectionModel(tf_keras.Model):
         Returns:
           Float32 tensors under the keys of TFOD's serving signature; `detection_classes` are label-map ids (from 1).
         """
-        inputs, true_image_shapes = self.preprocess(images)
+        return self.detect_preprocessed(*self.preprocess(images))
+
+    def detect_preprocessed(self, inputs: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`detect` from what `preprocess` gives on."""
         detections = dict(self.postprocess(self(inputs, true_image_shapes, training=False), true_image_shapes))
         detections["detection_classes"] += 1
         return {key: tf.cast(value, tf.float32) for key, value in detections.items()}

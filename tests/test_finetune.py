@@ -12,10 +12,11 @@ from PIL import Image
 from tfod_zoo.cli import finetune_command
 from tfod_zoo.config.generate import generate_pipeline
 from tfod_zoo.config.pipeline import read_pipeline
+from tfod_zoo.data.errors import DataError
+from tfod_zoo.data.folder import find_data
 from tfod_zoo.errors import UsageError
+from tfod_zoo.finetune import _batch, base_learning_rate, finetune, scale_learning_rate
 from tfod_zoo.training.devices import make_strategy
-from tfod_zoo.training.finetune import _batch, base_learning_rate, finetune, scale_learning_rate
-from tfod_zoo.training.own_data import import_folder
 from tfod_zoo.training.run import DoesNotFitError
 from tfod_zoo.training.task import DetectionTask
 
@@ -123,12 +124,12 @@ def test_every_rate_of_a_schedule_is_scaled():
 
 
 def test_the_batch_goes_by_the_device(photographs, tmp_path):
-    records = import_folder(photographs, tmp_path, lambda done: None)
+    records = find_data(photographs).import_to(tmp_path)
     assert _batch(NAME, records, make_strategy("cpu")) == 8
 
 
 def test_a_folder_that_is_no_data_set_is_named(tmp_path):
-    with pytest.raises(Exception, match="is no Pascal VOC folder"):
+    with pytest.raises(DataError, match="0 images and no annotations that are known"):
         finetune(NAME, tmp_path, tmp_path / "out", checkpoint="", say=lambda line: None)
 
 

@@ -12,15 +12,24 @@ from typing import Any
 import tensorflow as tf
 
 from tfod_zoo.config.generate import FINE_TUNE_STEPS, generate_pipeline
+from tfod_zoo.config.label_map import read_label_map
 from tfod_zoo.config.pipeline import apply_override, read_pipeline
 from tfod_zoo.config.recipes import RECIPES
+from tfod_zoo.data.check import Part, read_images
+from tfod_zoo.data.folder import DataSet, find_data
 from tfod_zoo.errors import UsageError, ZooError
-from tfod_zoo.training.devices import described, device_kind, make_strategy
-from tfod_zoo.training.own_data import OwnData, import_folder
+from tfod_zoo.evaluation.moving_average import restore_for_evaluation
+from tfod_zoo.export.saved_model import export_saved_model
+from tfod_zoo.modeling.checkpoint import newest_checkpoint
+from tfod_zoo.modeling.factory import build
+from tfod_zoo.training.checkpoints import BEST
+from tfod_zoo.training.devices import described, device_kind, make_strategy, worker_index
 from tfod_zoo.training.run import DoesNotFitError, TrainingResult, train
 
 _NOTES = "finetune.json"
 _HARDWARE = {"CPU": "cpu", "GPU": "gpu", "TPU": "tpu-8"}  # of `generate_pipeline`
+EXPORT = "export"
+_EXPORT_IMAGES = 4  # that the export is compared on
 _EVALUATIONS = 4  # over a run, where the user does not say
 
 
@@ -41,14 +50,14 @@ def finetune(
     on_import: Callable[[int], None] = lambda done: None,
     **options: Any,
 ) -> TrainingResult:
-    """Imports the data, writes the config, restores the model's zoo checkpoint, trains and evaluates.
+    """Imports the data, writes the config, restores the model's zoo checkpoint, trains, evaluates and exports.
 
     The same call goes on where it stopped: with the data imported once, and the config of the beginning.
 
     Args:
       name: a zoo model.
       data: folder of images and annotations.
-      out: the training folder; gets the records under `data/`.
+      out: the training folder; gets the records under `data/` and the best checkpoint's SavedModel under `export/`.
       steps: length of the schedule; default 2000.
       batch_size: global; default what the recipe has a core, bounded by what a CPU or a GPU is good for. One that does
         not fit into memory is halved, and the learning rate with it.
@@ -76,7 +85,7 @@ def finetune(
         steps = steps or FINE_TUNE_STEPS
         if checkpoint is None:
             _bring_checkpoint(name, say)
-        records = _imported(Path(data), out, on_import)
+        records = find_data(data, besides=out).import_to(out / "data", on_import)
         say(records.description)
         pipeline = generate_pipeline(
             name,
@@ -97,7 +106,8 @@ def finetune(
     options["eval_every"] = eval_every or max(steps // _EVALUATIONS, 1)
     while True:
         try:
-            return train(pipeline, out, steps=steps, strategy=strategy, say=say, **options)
+            result = train(pipeline, out, steps=steps, strategy=strategy, say=say, **options)
+            break
         except DoesNotFitError as error:
             halved = pipeline.train_config.batch_size // 2
             if halved < strategy.num_replicas_in_sync:
@@ -109,6 +119,9 @@ def finetune(
                 f"{pipeline.train_config.batch_size}, the learning rate with it, and on from step {error.step}"
             )
         gc.collect()  # the graph of the step that did not fit
+    if worker_index(strategy) == 0:
+        _export(out, say)
+    return result
 
 
 def scale_learning_rate(optimizer: Any, factor: float) -> None:
@@ -119,6 +132,20 @@ def scale_learning_rate(optimizer: Any, factor: float) -> None:
         for field in part.DESCRIPTOR.fields:
             if "learning_rate" in field.name:
                 setattr(part, field.name, getattr(part, field.name) * factor)
+
+
+def _export(out: Path, say: Callable[[str], None]) -> None:
+    """Exports the best checkpoint, or the newest where none was evaluated, beside the run."""
+    folder = out / BEST if (out / BEST / "checkpoint").is_file() else out
+    pipeline, checkpoint = read_pipeline(out / "pipeline.config"), newest_checkpoint(folder)
+    model = build(pipeline)
+    restore_for_evaluation(model, checkpoint, pipeline)
+    reader = pipeline.eval_input_reader[0]
+    part = Part("eval", tuple(reader.tf_record_input_reader.input_path), read_label_map(reader.label_map_path))
+    images = [record["image"] for record in read_images(part, set(range(_EXPORT_IMAGES)))]
+    export_saved_model(
+        model, out / EXPORT, [image for image in images if image.size], made_of=str(checkpoint), say=say
+    )
 
 
 def _begun(out: Path, name: str, data: Path) -> bool:
@@ -151,11 +178,7 @@ def _bring_checkpoint(name: str, say: Callable[[str], None]) -> None:
     download(name)
 
 
-def _imported(data: Path, out: Path, on_import: Callable[[int], None]) -> OwnData:
-    return import_folder(data, out / "data", on_import)
-
-
-def _batch(name: str, records: OwnData, strategy: tf.distribute.Strategy) -> int:
+def _batch(name: str, records: DataSet, strategy: tf.distribute.Strategy) -> int:
     """What the generator takes for one device, times the devices, and not more than the recipe's own."""
     kind, replicas = device_kind(strategy), strategy.num_replicas_in_sync
     recipe = RECIPES[name]
