@@ -16,6 +16,7 @@ from tfod_zoo.modeling.factory import build
 from tfod_zoo.tpu.replica import OneReplicaOfMany
 from tfod_zoo.training.model_garden import ExponentialMovingAverage
 from tfod_zoo.training.optimizer import build_optimizer
+from tfod_zoo.training.precision import choose_precision
 from tfod_zoo.training.task import DetectionTask
 
 # TensorFlow copies what would otherwise be one buffer under two names, in a dialect that JAX does not read; reshaping
@@ -64,7 +65,8 @@ class TrainStep:
     def __init__(self, pipeline: Any, cores: int, recompute: bool = False):
         self._pipeline, self._strategy = pipeline, OneReplicaOfMany(cores)
         with self._strategy.scope():
-            self._task = DetectionTask(pipeline)
+            precision = choose_precision(None, pipeline.train_config.use_bfloat16, "TPU", lambda line: None)
+            self._task = DetectionTask(pipeline, precision=precision)
             self._model = self._task.build_model()
             if recompute:
                 self._model.recompute_gradients()
