@@ -76,6 +76,11 @@ def finetune(
       DataError: the data cannot be used.
       ZooError: see `train`.
     """
+    if "://" in str(out):
+        raise UsageError(
+            f"--out {out} cannot take the records; fine-tune into a folder of this machine, or bring the records there "
+            "and use tfod-zoo config and tfod-zoo train --model-dir."
+        )
     out, strategy = Path(out), strategy or make_strategy()
     begun = _begun(out, name, Path(data))
     if begun:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
+
+from etils.epath import Path
 
 from tfod_zoo.errors import UsageError, ZooError
 

@@ -4,8 +4,8 @@ import os
 import re
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 
+from etils.epath import Path
 from google.protobuf import text_format
 
 from tfod_zoo.config import schema
@@ -87,7 +87,7 @@ def read_label_map(path: str | os.PathLike, allow_gaps: bool = True) -> LabelMap
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
+        reason = (error.strerror or "no such file") if isinstance(error, OSError) else "it is not a text file"
         raise LabelMapError(f"{path} cannot be read ({reason}); give the path of a label map (.pbtxt).") from error
     message = schema.message_class("StringIntLabelMap")()
     try:

@@ -5,9 +5,9 @@ import difflib
 import os
 import re
 import tempfile
-from pathlib import Path
 from typing import Any
 
+from etils.epath import Path
 from google.protobuf import text_format
 from google.protobuf.descriptor import FieldDescriptor
 
@@ -45,7 +45,8 @@ def read_pipeline(path_or_text: str | os.PathLike) -> Any:
     except UnicodeDecodeError as error:
         raise PipelineError(f"{path} is not a text file (byte {error.start}); give a pipeline.config.") from error
     except OSError as error:
-        raise PipelineError(f"{path} cannot be read ({error.strerror}); give the path of a pipeline.config.") from error
+        reason = error.strerror or "no such file"
+        raise PipelineError(f"{path} cannot be read ({reason}); give the path of a pipeline.config.") from error
     return merge_text(message, text, str(path))
 
 
@@ -204,6 +205,9 @@ def write_text(path: str | os.PathLike, text: str) -> None:
       PipelineError: it could not be written; the earlier file, if any, is as it was.
     """
     path = Path(path)
+    if "://" in str(path):
+        _write_to_store(path, text)
+        return
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -221,3 +225,12 @@ def write_text(path: str | os.PathLike, text: str) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
         raise PipelineError(f"{path} could not be written ({error.strerror}); what was there is unharmed.") from error
+
+
+def _write_to_store(path: Path, text: str) -> None:
+    """An object store shows a file when it is whole, or not at all."""
+    try:
+        path.write_text(text)
+    except Exception as error:  # TensorFlow's, which this room does not import, or another client's
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise PipelineError(f"{path} could not be written ({reason}); give another place.") from error

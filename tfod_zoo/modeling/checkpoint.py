@@ -4,9 +4,9 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import tensorflow as tf
+from etils.epath import Path
 
 from tfod_zoo.errors import ZooError
 

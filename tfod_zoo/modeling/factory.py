@@ -1,6 +1,6 @@
 """From a pipeline config, a zoo name or a folder to a model."""
 
-from pathlib import Path
+from etils.epath import Path
 
 from tfod_zoo.config.generate import generate_pipeline
 from tfod_zoo.config.pipeline import read_pipeline

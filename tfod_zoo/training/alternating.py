@@ -16,11 +16,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
+from etils.epath import Path
 
 from tfod_zoo.config.pipeline import read_pipeline
 from tfod_zoo.errors import UsageError, ZooError

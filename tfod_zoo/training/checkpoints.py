@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from etils.epath import Path
 
 from tfod_zoo.config.pipeline import read_pipeline, write_pipeline
 from tfod_zoo.errors import UsageError, ZooError
@@ -50,7 +49,7 @@ def _damage(prefix: str) -> str | None:
         for key in reader.get_variable_to_shape_map():
             reader.get_tensor(key)
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return _reason(error)
     return None
 
 
@@ -89,14 +88,14 @@ def write_description(folder: Path, pipeline: Any, seed: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_pipeline(pipeline, folder / "pipeline.config")
         _write_json(folder / _NOTES, {"seed": seed})
-    except OSError as error:
-        raise ZooError(f"{folder} cannot be written to ({error.strerror}); give another --model-dir.") from error
+    except (OSError, tf.errors.OpError) as error:
+        raise ZooError(f"{folder} cannot be written to ({_reason(error)}); give another --model-dir.") from error
 
 
 def remove_unfinished(folder: Path) -> None:
     """Removes what a process left that was killed while it wrote a checkpoint."""
     for leftover in (*folder.glob("ckpt-*_temp*"), *folder.glob("ckpt-*.tempstate*")):
-        shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+        leftover.rmtree(missing_ok=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
 
 
 class BestCheckpoint:
@@ -151,9 +150,9 @@ class BestCheckpoint:
                 _write_json(self._folder / _BEST_NOTES, {key: getattr(self, key) for key in keys})
         except FileNotFoundError:
             raise
-        except OSError as error:
+        except (OSError, tf.errors.OpError) as error:
             raise ZooError(
-                f"{self._folder} cannot be written to ({error.strerror}); free some space and run the same command to "
+                f"{self._folder} cannot be written to ({_reason(error)}); free some space and run the same command to "
                 "go on."
             ) from error
         return better
@@ -168,19 +167,26 @@ class BestCheckpoint:
         for file in files:
             copy = self._folder / file.name
             unfinished = copy.with_name(f"{copy.name}.part")
-            shutil.copyfile(file, unfinished)
-            os.replace(unfinished, copy)
+            file.copy(unfinished, overwrite=True)
+            unfinished.replace(copy)
         write_pipeline(self._pipeline, self._folder / "pipeline.config")
         state = self._folder / "checkpoint.part"
         state.write_text(f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n')
-        os.replace(state, self._folder / "checkpoint")
+        state.replace(self._folder / "checkpoint")
         for file in self._folder.glob("ckpt-*"):
             if not file.name.startswith(f"{name}."):
                 file.unlink()
+
+
+def _reason(error: Exception) -> str:
+    """The error in a few words; of the many that TensorFlow says, the first line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     """In one step, so that a reader, or whoever comes after a kill, never sees half of it."""
     unfinished = path.with_name(f"{path.name}.part")
     unfinished.write_text(json.dumps(content) + "\n")
-    os.replace(unfinished, path)
+    unfinished.replace(path)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from etils.epath import Path
 
 from tfod_zoo.training import pictures
 from tfod_zoo.training.model_garden import orbit

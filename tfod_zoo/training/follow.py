@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from etils.epath import Path
 
 from tfod_zoo.config.pipeline import read_pipeline
 from tfod_zoo.errors import UsageError

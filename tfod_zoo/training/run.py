@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import tensorflow as tf
 import tf_keras
+from etils.epath import Path
 
 from tfod_zoo.data.input_pipeline import NOTHING_READABLE
 from tfod_zoo.errors import UsageError, ZooError
@@ -198,8 +197,8 @@ def train(
         own_folder = folder if is_chief else folder / f"worker{worker_index(strategy)}.part"
         if is_chief:
             remove_unfinished(folder)
-        else:
-            shutil.rmtree(own_folder, ignore_errors=True)
+        elif own_folder.exists():
+            own_folder.rmtree()
         hours = pipeline.train_config.keep_checkpoint_every_n_hours
         manager = tf.train.CheckpointManager(
             trainer.checkpoint, str(own_folder), max_to_keep=keep, keep_checkpoint_every_n_hours=hours or None
@@ -256,7 +255,7 @@ def train(
             say(f"data: {line}")
         checkpoint = manager.latest_checkpoint if is_chief else str(folder)
         if not is_chief:
-            shutil.rmtree(own_folder, ignore_errors=True)
+            own_folder.rmtree()
     step = int(trainer.global_step.numpy())
     if start is not None and start >= steps:
         say(f"nothing to train: {checkpoint} stands at step {step} of {steps}; give a larger --steps to go on")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from etils.epath import Path
 
 from tfod_zoo.errors import ZooError
 from tfod_zoo.training import pictures
@@ -273,7 +272,7 @@ class TrainingController(orbit.Controller):
             return saved
         except (tf.errors.OpError, OSError, RuntimeError) as error:
             for leftover in Path(manager.directory).glob(f"ckpt-{step}[._]*"):
-                shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+                leftover.rmtree(missing_ok=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
             kept = f"{newest} is kept" if newest else "there was none before"
             reason = str(error).strip().splitlines()[0]
             raise ZooError(
