@@ -98,7 +98,9 @@ def _forward(x: tf.Tensor, kernel: tf.Tensor, turned: bool = False) -> tf.Tensor
     filters = kernel.shape[2] if turned else kernel.shape[3]
     # The rows of the kernel's transform swap with the kernel's cells, so that the kernel itself stays where it is.
     by_kernel = _matrix(_KERNEL[:, ::-1] if turned else _KERNEL)
-    transformed = tf.reshape(tf.matmul(by_kernel, tf.reshape(kernel, [9, -1])), [_PLACES, *kernel.shape[2:]])
+    # Four times the kernel: made when its turn comes, or training would hold those of all layers from its start.
+    with tf.control_dependencies([x]):
+        transformed = tf.reshape(tf.matmul(by_kernel, tf.reshape(kernel, [9, -1])), [_PLACES, *kernel.shape[2:]])
     products = tf.matmul(_transformed_tiles(x), transformed, transpose_b=turned)
     cells = tf.matmul(_matrix(_OUTPUT), tf.reshape(products, [_PLACES, -1]))
     cells = tf.reshape(cells, [_STEP, _STEP, -1, rows, columns, filters])
