@@ -1,7 +1,9 @@
 """MobileNetV2 (Sandler et al., arXiv:1801.04381) as TFOD's CenterNet extractors use it (spec: CenterNet, 4.4)."""
 
 import functools
+from collections.abc import Callable
 
+import tensorflow as tf
 import tf_keras
 
 # Every batch norm of the body: the values that TFOD writes over those of Keras applications.
@@ -13,6 +15,7 @@ KERNEL_STDDEV = 0.09  # truncated normal, all convolutions of the body
 TAPS = ("block_2_add", "block_5_add", "block_9_add", "out_relu")
 
 
+_DEPTHWISE = "depthwise"  # how the names of Keras applications' depthwise layers end
 WIDTH_MULTIPLE = 8  # widths are rounded to multiples of it
 LAST_WIDTH = 1280  # of Conv_1 at alpha 1
 
@@ -24,6 +27,37 @@ def _last_width(alpha: float) -> int:
     return rounded if rounded >= 0.9 * exact else rounded + WIDTH_MULTIPLE  # never more than a tenth narrower
 
 
+class _Depthwise(tf_keras.layers.DepthwiseConv2D):
+    """A depthwise convolution that in inference does its batch norm's work, too.
+
+    TensorFlow makes one operation of a plain convolution, its batch norm and its activation, but of a depthwise one
+    only with a bias: left apart, batch norm takes a pass over the map of its own, as long as the convolution's.
+    """
+
+    norm: Callable[[], tf_keras.layers.BatchNormalization]  # a function, so that Keras does not count it as a part
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        norm = self.norm()
+        if _learns(norm, training):
+            return super().call(inputs)
+        scale = norm.gamma * tf.math.rsqrt(norm.moving_variance + norm.epsilon)
+        kernel = tf.cast(self.depthwise_kernel, scale.dtype) * scale[:, None]
+        folded = tf.nn.depthwise_conv2d(inputs, tf.cast(kernel, inputs.dtype), [1, *self.strides, 1], "SAME")
+        return tf.nn.bias_add(folded, tf.cast(norm.beta - norm.moving_mean * scale, inputs.dtype))
+
+
+class _NormOfDepthwise(tf_keras.layers.BatchNormalization):
+    """The batch norm behind a `_Depthwise`, which has done its work in inference."""
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return super().call(inputs, training=True) if _learns(self, training) else inputs
+
+
+def _learns(norm: tf_keras.layers.BatchNormalization, training: bool) -> bool:
+    """Whether batch norm goes by the batch; a frozen one does not in training either."""
+    return bool(training) and norm.trainable
+
+
 def _tfod_layer(layer: tf_keras.layers.Layer, alpha: float) -> tf_keras.layers.Layer:
     """A copy of a Keras applications layer with TFOD's settings."""
     if isinstance(layer, tf_keras.layers.ZeroPadding2D):
@@ -32,12 +66,15 @@ def _tfod_layer(layer: tf_keras.layers.Layer, alpha: float) -> tf_keras.layers.L
     config = layer.get_config()
     if isinstance(layer, tf_keras.layers.DepthwiseConv2D):
         config.update(padding="same", depthwise_initializer=tf_keras.initializers.TruncatedNormal(stddev=KERNEL_STDDEV))
+        return _Depthwise.from_config(config)
     elif isinstance(layer, tf_keras.layers.Conv2D):
         config.update(padding="same", kernel_initializer=tf_keras.initializers.TruncatedNormal(stddev=KERNEL_STDDEV))
         if layer.name == "Conv_1":
             config.update(filters=_last_width(alpha))
     elif isinstance(layer, tf_keras.layers.BatchNormalization):
         config.update(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON)
+        if layer.name.endswith(f"{_DEPTHWISE}_BN"):
+            return _NormOfDepthwise.from_config(config)
     return layer.__class__.from_config(config)
 
 
@@ -56,4 +93,7 @@ def mobilenet_v2(height: int, width: int, alpha: float = 1.0) -> tf_keras.Model:
         input_shape=(height, width, 3), alpha=alpha, include_top=False, weights=None
     )
     body = tf_keras.models.clone_model(published, clone_function=functools.partial(_tfod_layer, alpha=alpha))
+    for layer in body.layers:
+        if isinstance(layer, _Depthwise):
+            layer.norm = functools.partial(body.get_layer, f"{layer.name}_BN")
     return tf_keras.Model(body.inputs, [body.get_layer(tap).output for tap in TAPS], name="mobilenet_v2")
