@@ -90,7 +90,7 @@ def finetune(
         steps = steps or FINE_TUNE_STEPS
         if checkpoint is None:
             _bring_checkpoint(name, say)
-        records = find_data(data, besides=out).import_to(out / "data", on_import)
+        records = find_data(Path(data), besides=out).import_to(out / "data", on_import)
         say(records.description)
         pipeline = generate_pipeline(
             name,

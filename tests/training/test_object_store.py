@@ -1,4 +1,4 @@
-"""A run whose folder is no folder of this machine, as the gs:// one of a TPU slice: TensorFlow's file system in memory."""
+"""A run whose folder is none of this machine's, as the gs:// one of a TPU slice: TensorFlow's file system in memory."""
 
 import pytest
 import tensorflow as tf

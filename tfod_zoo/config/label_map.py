@@ -83,9 +83,8 @@ def read_label_map(path: str | os.PathLike, allow_gaps: bool = True) -> LabelMap
       LabelMapError: it cannot be read or parsed, has no class, repeats an id, a name or a keypoint, or has a negative
         id, a class 0 that is not background, or a gap that is not allowed; names the file and line.
     """
-    path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = (error.strerror or "no such file") if isinstance(error, OSError) else "it is not a text file"
         raise LabelMapError(f"{path} cannot be read ({reason}); give the path of a label map (.pbtxt).") from error

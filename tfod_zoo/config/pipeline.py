@@ -204,22 +204,22 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     Raises:
       PipelineError: it could not be written; the earlier file, if any, is as it was.
     """
-    path = Path(path)
-    if "://" in str(path):
-        _write_to_store(path, text)
+    place = Path(path)
+    if "://" in str(place):
+        _write_to_store(place, text)
         return
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+            "w", encoding="utf-8", dir=place.parent, prefix=f".{place.name}.", delete=False
         ) as file:
             temporary = file.name
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        os.replace(temporary, place)
     except OSError as error:
         if temporary:
             with contextlib.suppress(OSError):

@@ -191,7 +191,8 @@ def random_pad_image(image: tf.Tensor, groundtruth: Tensors, options: Any, seed:
         low = tf.maximum(own, least)
         high = tf.maximum(most if most else 2 * own, low + 1)
         extras.append(_uniform(seed, axis, low, high, tf.int32) - own)
-    return _pad(image, groundtruth, *extras, list(options.pad_color), seed)
+    extra_y, extra_x = extras
+    return _pad(image, groundtruth, extra_y, extra_x, list(options.pad_color), seed)
 
 
 def _pad(
@@ -334,7 +335,7 @@ def augmenter(
 def _check_step(chosen: tuple[Step, Any], num_keypoints: int) -> None:
     """Raises `DataError` for values that cannot be, by the names of step and fields."""
     step, message = chosen
-    crops = {random_crop_image: lambda: [message], ssd_random_crop: lambda: _ssd_operations(message)}
+    crops: dict[Step, Callable[[], list[Any]]] = {random_crop_image: lambda: [message], ssd_random_crop: lambda: _ssd_operations(message)}
     for crop in crops.get(step, lambda: [])():
         if not 0 < crop.min_area <= crop.max_area <= 1:
             raise DataError(f"{step.__name__}: min_area and max_area need 0 < min_area <= max_area <= 1.")

@@ -129,7 +129,7 @@ def export_saved_model(
         model.save_checkpoint(unfinished / "checkpoint" / "ckpt-0")
         write_pipeline(model.pipeline, unfinished / "pipeline.config")
         differences = compare_with_model(unfinished / "saved_model", model, images, input_type)
-        report = {
+        report: dict[str, Any] = {
             "format": "SavedModel",
             "made_of": made_of,
             "input_type": input_type,
