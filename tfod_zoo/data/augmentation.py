@@ -335,7 +335,10 @@ def augmenter(
 def _check_step(chosen: tuple[Step, Any], num_keypoints: int) -> None:
     """Raises `DataError` for values that cannot be, by the names of step and fields."""
     step, message = chosen
-    crops: dict[Step, Callable[[], list[Any]]] = {random_crop_image: lambda: [message], ssd_random_crop: lambda: _ssd_operations(message)}
+    crops: dict[Step, Callable[[], list[Any]]] = {
+        random_crop_image: lambda: [message],
+        ssd_random_crop: lambda: _ssd_operations(message),
+    }
     for crop in crops.get(step, lambda: [])():
         if not 0 < crop.min_area <= crop.max_area <= 1:
             raise DataError(f"{step.__name__}: min_area and max_area need 0 < min_area <= max_area <= 1.")
