@@ -34,11 +34,12 @@ class _Depthwise(tf_keras.layers.DepthwiseConv2D):
     only with a bias: left apart, batch norm takes a pass over the map of its own, as long as the convolution's.
     """
 
-    norm: Callable[[], tf_keras.layers.BatchNormalization]  # a function, so that Keras does not count it as a part
+    # A function, so that Keras does not count it as a part; None until the body stands.
+    norm: Callable[[], tf_keras.layers.BatchNormalization] | None = None
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        norm = self.norm()
-        if _learns(norm, training):
+        norm = self.norm() if self.norm else None
+        if norm is None or _learns(norm, training):
             return super().call(inputs)
         scale = norm.gamma * tf.math.rsqrt(norm.moving_variance + norm.epsilon)
         kernel = tf.cast(self.depthwise_kernel, scale.dtype) * scale[:, None]

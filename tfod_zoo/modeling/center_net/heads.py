@@ -2,7 +2,44 @@
 
 from collections.abc import Sequence
 
+import tensorflow as tf
 import tf_keras
+
+
+@tf.custom_gradient
+def _plus_bias(x: tf.Tensor, bias: tf.Tensor):
+    """`x + bias` along the last axis, with the bias's gradient as a matrix product.
+
+    TensorFlow joins the usual one with the kernel's into one operation, which on a CPU takes up to ten times as long as
+    the two (TensorFlow 2.20, 1x1 kernels at 128x128); as a sum over three axes it takes as long as that.
+    """
+
+    def gradient(upstream: tf.Tensor):
+        rows = tf.reshape(upstream, [-1, upstream.shape[-1]])
+        return upstream, tf.matmul(tf.ones([1, tf.shape(rows)[0]], rows.dtype), rows)[0]
+
+    return tf.nn.bias_add(x, bias), gradient
+
+
+class _Conv(tf_keras.layers.Conv2D):
+    """A convolution with `_plus_bias` in training."""
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        if not training:
+            return super().call(inputs)
+        return self.activation(_plus_bias(self.convolution_op(inputs, self.kernel), tf.convert_to_tensor(self.bias)))
+
+
+class _SeparableConv(tf_keras.layers.SeparableConv2D):
+    """A depthwise and a pointwise convolution with `_plus_bias` in training."""
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        if not training:
+            return super().call(inputs)
+        convolved = tf.nn.separable_conv2d(
+            inputs, self.depthwise_kernel, self.pointwise_kernel, [1, 1, 1, 1], self.padding.upper()
+        )
+        return self.activation(_plus_bias(convolved, tf.convert_to_tensor(self.bias)))
 
 
 def prediction_head(
@@ -26,12 +63,12 @@ def prediction_head(
     Returns:
       A built model `[B, H, W, in_channels] -> [B, H, W, channels]`.
     """
-    convolution = tf_keras.layers.SeparableConv2D if separable else tf_keras.layers.Conv2D
+    convolution = _SeparableConv if separable else _Conv
     layers = [
         convolution(width, size, padding="same", activation="relu")
         for width, size in zip(filters, kernel_sizes, strict=True)
     ]
-    layers.append(tf_keras.layers.Conv2D(channels, 1, bias_initializer=tf_keras.initializers.Constant(bias)))
+    layers.append(_Conv(channels, 1, bias_initializer=tf_keras.initializers.Constant(bias)))
     head = tf_keras.Sequential(layers, name=name)
     head.build((None, None, None, in_channels))
     return head
