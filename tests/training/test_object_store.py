@@ -31,7 +31,8 @@ def test_a_run_writes_evaluates_and_goes_on_there(store, tmp_path):
     quiet = {"say": lambda line: None, "eval_every": 2, "checkpoint_every": 2, "keep": 2}
     train(pipeline, store, steps=4, **quiet)
     names = set(tf.io.gfile.listdir(store))
-    assert {"pipeline.config", "training.json", "checkpoint", "ckpt-4.index", "best", "train", "eval"} <= names
+    assert {"pipeline.config", "training.json", "checkpoint", "ckpt-4.index", "best"} <= names
+    assert all(tf.io.gfile.glob(f"{store}/{folder}/*") for folder in ("train", "eval"))
     assert not any("part" in name or "temp" in name for name in names)
     lines = []
     result = train(pipeline, store, steps=6, **{**quiet, "say": lines.append})

@@ -34,20 +34,25 @@ def steps(shapes, kind, precision_name, count=1):
     task = DetectionTask(pipeline, precision=precision_name)
     model = task.build_model()
     optimizer = precision.with_loss_scale(build_optimizer(pipeline.train_config.optimizer), precision_name)
-    before = [variable.numpy() for variable in model.trainable_variables]
+    before = {key: variable.numpy() for key, variable in model.keyed_variables.items()}
     step = tf.function(lambda batch: task.train_step(batch, model, optimizer), autograph=False)
     losses = [float(step(batch)[TOTAL_LOSS]) for batch in task.build_inputs().take(count)]
-    moves = [variable.numpy() - old for variable, old in zip(model.trainable_variables, before, strict=True)]
-    return losses, model, np.concatenate([move.ravel() for move in moves])
+    moves = {key: value.numpy() - before[key] for key, value in model.keyed_variables.items()}
+    return losses, model, moves
 
 
-def compare(shapes, kind, precision_name, tolerance):
+def compare(shapes, kind, precision_name, tolerance, part=""):
+    """One step of both: the losses, and the direction in which the variables with `part` in their keys move."""
     losses, model, moves = steps(shapes, kind, "float32")
     mixed_losses, mixed, mixed_moves = steps(shapes, kind, precision_name)
     assert tf_keras.mixed_precision.global_policy().name == "float32"
     assert all(variable.dtype == tf.float32 for variable in mixed.variables if variable.dtype.is_floating)
     assert any(layer.compute_dtype == precision_name for layer in mixed.submodules if hasattr(layer, "compute_dtype"))
     assert mixed_losses == pytest.approx(losses, rel=tolerance)
+    moves, mixed_moves = (
+        np.concatenate([move.ravel() for key, move in each.items() if part in key and "moving" not in key])
+        for each in (moves, mixed_moves)
+    )
     cosine = moves @ mixed_moves / np.linalg.norm(moves) / np.linalg.norm(mixed_moves)
     assert cosine > 0.9
     assert mixed_losses != losses
@@ -64,7 +69,8 @@ def test_bfloat16_learns_what_float32_learns(shapes):
 
 @pytest.mark.slow
 def test_bfloat16_learns_what_float32_learns_in_two_stages(shapes):
-    compare(shapes, "faster_rcnn", "bfloat16", 0.1)
+    # Of the heads: a random ResNet-50 on maps of 4x4 cells turns 8 bits' rounding into any direction below them.
+    compare(shapes, "faster_rcnn", "bfloat16", 0.1, "_prediction_head")
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from tfod_zoo.config.generate import generate_pipeline
 from tfod_zoo.config.pipeline import merge_text
@@ -20,11 +21,13 @@ from tfod_zoo.training import run
 from tfod_zoo.training.devices import make_strategy, worker_index
 
 SIZE = 64
-# Slow enough that rounding does not grow over the steps; momentum, so that one step's is carried to the next.
+# Momentum, so that one step's rounding is carried to the next.
 _OPTIMIZER = """
 train_config { optimizer { use_moving_average: false momentum_optimizer { momentum_optimizer_value: 0.9 learning_rate {
-  constant_learning_rate { learning_rate: 1e-6 } } } } }
+  constant_learning_rate { learning_rate: %g } } } } }
 """
+# Slow enough that rounding does not grow over the steps, fast enough that weights move.
+_RATES = {"center_net": 4e-6, "faster_rcnn": 1e-4}
 _TINY = {
     "center_net": 'model { center_net { feature_extractor { type: "hourglass_10" } } }',
     # Its samplers choose at random, by a seed of the image's, and its gradients are large enough to be clipped.
@@ -55,7 +58,7 @@ def tiny_pipeline(shapes: Path, kind: str, batch: int = 4):
         image_size=SIZE,
     )
     pipeline.train_config.optimizer.Clear()
-    return merge_text(merge_text(pipeline, _TINY[kind]), _OPTIMIZER)
+    return merge_text(merge_text(pipeline, _TINY[kind]), _OPTIMIZER % _RATES[kind])
 
 
 def tiny_train(folder: Path, *, kind: str, batch: int = 4, strategy=None, say=print, **options):
@@ -70,7 +73,9 @@ def tiny_train(folder: Path, *, kind: str, batch: int = 4, strategy=None, say=pr
     return {"losses": np.array([loss for _, loss in result.losses]), **variables}
 
 
-def main(folder: Path, *, replicas: int | None = None, **options) -> None:
+def main(folder: Path, *, replicas: int | None = None, deterministic: bool = False, **options) -> None:
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
     strategy = make_strategy("cpu", replicas)
     result = tiny_train(folder, strategy=strategy, say=partial(print, flush=True), **options)
     if worker_index(strategy) == 0:

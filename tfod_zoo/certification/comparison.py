@@ -92,8 +92,9 @@ def match(
     cost = np.abs(first["detection_scores"][counted][:, None] - second["detection_scores"][None])
     for key in _GEOMETRY:
         if key in first:
-            here = np.nan_to_num(first[key][counted].reshape(len(counted), -1))
-            there = np.nan_to_num(second[key].reshape(len(second[key]), -1))
+            size = int(np.prod(first[key].shape[1:]))  # not -1, which numpy cannot tell where there are no rows
+            here = np.nan_to_num(first[key][counted].reshape(-1, size))
+            there = np.nan_to_num(second[key].reshape(-1, size))
             cost = cost + np.abs(here[:, None] - there[None]).mean(-1)
     if "detection_classes" in first:
         same = first["detection_classes"][counted][:, None] == second["detection_classes"][None]

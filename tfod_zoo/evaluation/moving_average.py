@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import tensorflow as tf
-
 from tfod_zoo.errors import ZooError
-from tfod_zoo.modeling.checkpoint import SUFFIX, RestoreReport, read_shapes
+from tfod_zoo.modeling.checkpoint import SUFFIX, RestoreReport, open_checkpoint, read_shapes
 
 _AVERAGE = "/.OPTIMIZER_SLOT/optimizer/average"
 
@@ -34,7 +32,7 @@ def restore_for_evaluation(model: Any, prefix: str, pipeline: Any) -> RestoreRep
             f"eval_config.use_moving_averages is set, but {prefix} has no averages: it was trained without "
             "optimizer.use_moving_average; set the first to false."
         )
-    reader = tf.train.load_checkpoint(prefix)
+    reader = open_checkpoint(prefix)
     for key, variable in averaged.items():
         variable.assign(reader.get_tensor(key))
     return report

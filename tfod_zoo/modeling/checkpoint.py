@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 from etils.epath import Path
@@ -81,6 +82,11 @@ def keyed_variables(root, name: str) -> Iterator[tuple[str, tf.Variable]]:
                 queue.append(child)
 
 
+def open_checkpoint(prefix: str) -> Any:
+    """A reader of the checkpoint at a prefix; `tf.train.load_checkpoint` would first ask whether it is a folder."""
+    return tf.compat.v1.train.NewCheckpointReader(prefix)
+
+
 def read_shapes(prefix: str) -> dict[str, list[int]]:
     """Shape of every entry of a checkpoint by key, without the object graph.
 
@@ -92,7 +98,7 @@ def read_shapes(prefix: str) -> dict[str, list[int]]:
             f"{prefix}.index does not exist; give a checkpoint's prefix, such as .../ckpt-0, without an ending."
         )
     try:
-        shapes = tf.train.load_checkpoint(prefix).get_variable_to_shape_map()
+        shapes = open_checkpoint(prefix).get_variable_to_shape_map()
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{prefix} cannot be read as a checkpoint ({_first_line(error)}); fetch it again."
@@ -144,7 +150,7 @@ def restore(prefix: str, wanted: dict[str, tf.Variable], kept: Sequence[str] = (
             f"{prefix} does not fit this model: {shapes}{more}; for another number of classes restore with "
             'fine_tune_checkpoint_type "detection", which leaves the heads new.'
         )
-    reader = tf.train.load_checkpoint(prefix)
+    reader = open_checkpoint(prefix)
     try:
         values = {key: reader.get_tensor(key) for key in wanted}
     except (tf.errors.OpError, ValueError, RuntimeError) as error:

@@ -147,7 +147,8 @@ def normalized(
     On moving averages the first two are one convolution with another kernel and a bias. TensorFlow sees that by itself
     where it knows a convolution, but not in matrix products.
     """
-    if (training and norm.update_statistics) or not conv.is_products(x, training):
+    learns = training and norm.update_statistics
+    if learns or x.dtype != tf.float32 or not conv.is_products(x, training):
         return activation(norm(conv(x, training=training), training=training))
     scale = tf.math.rsqrt(norm.moving_variance + norm.epsilon)
     scale = scale if norm.gamma is None else scale * norm.gamma

@@ -12,7 +12,7 @@ from etils.epath import Path
 
 from tfod_zoo.config.pipeline import read_pipeline, write_pipeline
 from tfod_zoo.errors import UsageError, ZooError
-from tfod_zoo.modeling.checkpoint import SUFFIX, read_shapes
+from tfod_zoo.modeling.checkpoint import SUFFIX, open_checkpoint, read_shapes
 
 BEST = "best"
 _STEP_KEY = f"step{SUFFIX}"
@@ -45,7 +45,7 @@ def newest_whole_checkpoint(folder: Path, say: Callable[[str], None]) -> str | N
 def _damage(prefix: str) -> str | None:
     """What is wrong with a checkpoint; TensorFlow compares every tensor with its checksum as it reads."""
     try:
-        reader = tf.train.load_checkpoint(prefix)
+        reader = open_checkpoint(prefix)
         for key in reader.get_variable_to_shape_map():
             reader.get_tensor(key)
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
@@ -70,7 +70,7 @@ def step_of(checkpoint: str, folder: Path, pipeline: Any) -> int:
             f"{checkpoint} is no training checkpoint (it has no step); give another --model-dir, and this one as "
             "train_config.fine_tune_checkpoint to start from it."
         )
-    return int(tf.train.load_checkpoint(checkpoint).get_tensor(_STEP_KEY))
+    return int(open_checkpoint(checkpoint).get_tensor(_STEP_KEY))
 
 
 def seed_of_run(folder: Path, seed: int | None, going_on: bool) -> int:

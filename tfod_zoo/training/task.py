@@ -138,7 +138,8 @@ class DetectionTask(base_task.Task):
         """`[B, 2]` int32: a seed for every image of the run, whichever replica gets it and wherever the run resumed."""
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         context = tf.distribute.get_replica_context()
-        share = images.shape[0]
+        # Several workers' batches come without a static size; they are always whole ones.
+        share = images.shape[0] or self.task_config.train_config.batch_size // replicas
         first = (tf.cast(step, tf.int32) * replicas + context.replica_id_in_sync_group) * share
         return tf.stack([tf.fill([share], self._seed % 2**31), first + tf.range(share)], -1)
 
