@@ -43,6 +43,7 @@ def compile_text(text: str, topology: str, accelerator_type: str, cores: int) ->
         TPU_ACCELERATOR_TYPE=accelerator_type,
         TPU_WORKER_HOSTNAMES="localhost",
         TPU_WORKER_ID="0",
+        ALLOW_MULTIPLE_LIBTPU_LOAD="1",  # there is no TPU that two processes could fight over
     )
     import numpy as np
     from jax._src import compiler
