@@ -205,10 +205,10 @@ def _batch(name: str, records: DataSet, strategy: tf.distribute.Strategy) -> int
 def _reasons(name: str, pipeline: Any, strategy: tf.distribute.Strategy) -> str:
     recipe, config = RECIPES[name], pipeline.train_config
     rate = base_learning_rate(config.optimizer)
-    law = "in proportion" if recipe.optimizer == "momentum" else "with its square root"
+    law = "in proportion to" if recipe.optimizer == "momentum" else "with the square root of"
     return (
         f"batch {config.batch_size} on {described(strategy)} (the recipe: {recipe.batch_size} on {recipe.cores} cores)"
-        f", learning rate {rate:.3g} (the recipe: {recipe.learning_rate:g}, which goes {law} of the batch), "
+        f", learning rate {rate:.3g} (the recipe: {recipe.learning_rate:g}, which goes {law} the batch), "
         f"{config.num_steps} steps"
     )
 
