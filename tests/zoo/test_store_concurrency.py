@@ -33,7 +33,7 @@ def assert_whole(folder, files):
 
 
 def test_killed_at_a_hundred_random_points_and_resumed(zoo, tmp_path, archive, files):
-    zoo.serve(Reply(archive, bytes_per_second=8e6))
+    zoo.serve(Reply(archive, bytes_per_second=4e6))
     times = random.Random(0)
     complete = 0
     for _ in range(100):
