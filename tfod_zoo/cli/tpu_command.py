@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-import os
 import shlex
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
+from tfod_zoo.cli.train_command import quiet_tensorflow
 from tfod_zoo.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,8 +85,7 @@ def _check(args: argparse.Namespace) -> int:
     topology = get_topology(args.topology)
     compiler = TpuCompiler(args.python)
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    quiet_tensorflow()
     from tfod_zoo.tpu.check import batch_per_core, check
 
     batch = args.batch_per_core or batch_per_core(pipeline, topology)

@@ -47,7 +47,7 @@ class ServingModule(tf.Module):
     def __init__(self, model: DetectionModel, input_type: str = INPUT_TYPES[0]):
         super().__init__()
         self._model = model.variables  # the layers themselves would be saved with a function each, which nobody calls
-        self._detector = _Untracked(model)
+        self._detector = lambda: model  # tf.Module looks for variables in objects, not in functions
         serve = {
             "image_tensor": self._from_pixels,
             "float_image_tensor": self._from_pixels,
@@ -58,12 +58,12 @@ class ServingModule(tf.Module):
 
     def _from_pixels(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
         """RGB images `[B, H, W, 3]`, 0..255."""
-        model = self._detector.value
+        model = self._detector()
         return model.detect_preprocessed(*model.preprocess(input_tensor))
 
     def _from_encoded(self, input_tensor: tf.Tensor) -> dict[str, tf.Tensor]:
         """JPEG, PNG, GIF (its first frame) or BMP files `[B]`, each of any size."""
-        model = self._detector.value
+        model = self._detector()
 
         def prepare(encoded: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             pixels = tf.io.decode_image(encoded, channels=3, expand_animations=False)
@@ -80,13 +80,6 @@ class ServingModule(tf.Module):
         """Serialised tf.Examples `[B]` with `image/encoded`."""
         fields = tf.io.parse_example(input_tensor, {_IMAGE_FIELD: tf.io.FixedLenFeature([], tf.string)})
         return self._from_encoded(fields[_IMAGE_FIELD])
-
-
-class _Untracked:
-    """Holds a value where tf.Module does not look for variables."""
-
-    def __init__(self, value: Any):
-        self.value = value
 
 
 def export_saved_model(
