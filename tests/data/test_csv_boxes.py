@@ -5,7 +5,8 @@ from conftest import image_bytes
 
 from tfod_zoo.cli import main
 from tfod_zoo.config.label_map import read_label_map
-from tfod_zoo.data.csv_boxes import import_csv, read_csv
+from tfod_zoo.data.boxed_images import write_annotations
+from tfod_zoo.data.csv_boxes import read_csv
 from tfod_zoo.data.errors import DataError
 from tfod_zoo.data.input_pipeline import build_dataset
 
@@ -48,7 +49,7 @@ def test_orders_of_columns(lines, images, tmp_path, pipeline_of):
     file = written(tmp_path, *lines)
     found = boxes(read_csv({"train": file}, images))
     assert list(found.values()) == [[("dog", 8, 6, 16, 12)], [("cat", 1, 2, 3, 4)]]
-    report = import_csv({"train": file}, images, tmp_path / "out")
+    report = write_annotations(read_csv({"train": file}, images), tmp_path / "out")
     ((features, truth),) = build_dataset(
         pipeline_of(report.records["train"], label_map=report.label_map), training=False, batch_size=4
     )
@@ -63,7 +64,7 @@ def test_troubles_are_counted_with_file_and_line(images, tmp_path):
         "a.jpg,32,24,cat,20,x,30,12", "a.jpg,32,24,,1,1,2,2", ",32,24,cat,1,1,2,2", "a.jpg,32,24,cat,20,10,40,30",
         "b.jpg", "gone.jpg,32,24,cat,1,1,2,2", "c.jpg,64,64,cat,1,1,2,2",
     )
-    report = import_csv({"train": file}, images, tmp_path / "out")
+    report = write_annotations(read_csv({"train": file}, images), tmp_path / "out")
     assert report.images == {"train": 2} and dict(report.boxes) == {"dog": 2, "cat": 3} and report.clipped == 1
     assert report.first_dropped == {
         "without area": "train_labels.csv, line 3",

@@ -8,9 +8,10 @@ from PIL import Image
 from tfod_zoo.cli import data_command
 from tfod_zoo.config.label_map import LabelMap, LabelMapItem, read_label_map, write_label_map
 from tfod_zoo.data import record_writer
+from tfod_zoo.data.boxed_images import write_annotations
 from tfod_zoo.data.errors import DataError
 from tfod_zoo.data.input_pipeline import build_dataset
-from tfod_zoo.data.voc import import_voc
+from tfod_zoo.data.voc import read_voc
 
 
 def annotate(root, name, *objects):
@@ -43,7 +44,7 @@ def root(tmp_path):
 def test_import_and_report(root, tmp_path, pipeline_of):
     out = tmp_path / "out"
     seen = []
-    report = import_voc(root, "train,val", out, shards=2, on_progress=seen.append)
+    report = write_annotations(read_voc(root, "train,val"), out, shards=2, on_progress=seen.append)
     assert seen == [1, 2, 3, 4, 5, 6]
     assert sorted(path.name for path in out.iterdir()) == [
         "label_map.pbtxt",
@@ -73,28 +74,28 @@ def test_import_and_report(root, tmp_path, pipeline_of):
 def test_a_given_label_map_rules(root, tmp_path):
     given = tmp_path / "given.pbtxt"
     write_label_map(LabelMap((LabelMapItem(1, "dog"),)), given)
-    report = import_voc(root, "val", tmp_path / "out", label_map=given)
+    report = write_annotations(read_voc(root, "val"), tmp_path / "out", label_map=given)
     assert dict(report.boxes) == {"dog": 1}
     assert report.dropped == {"of class 'cat', which the label map does not have": 3}
 
 
 def test_later_splits_keep_the_ids(root, tmp_path):
-    import_voc(root, "val", tmp_path / "out")
+    write_annotations(read_voc(root, "val"), tmp_path / "out")
     annotate(root, "a", ("ant", 1, 1, 9, 9), ("dog", 1, 1, 9, 9))
-    import_voc(root, "train", tmp_path / "out")
+    write_annotations(read_voc(root, "train"), tmp_path / "out")
     assert read_label_map(tmp_path / "out" / "label_map.pbtxt").id_of("dog") == 2
 
 
 def test_wrong_folders_and_splits_are_named(root, tmp_path):
     with pytest.raises(DataError, match="not a Pascal VOC folder"):
-        import_voc(tmp_path, "train", tmp_path / "out")
+        write_annotations(read_voc(tmp_path, "train"), tmp_path / "out")
     with pytest.raises(DataError, match="no split 'test'.* train, val"):
-        import_voc(root, "test", tmp_path / "out")
+        write_annotations(read_voc(root, "test"), tmp_path / "out")
 
 
 def test_a_full_disk_leaves_what_was_there(root, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    import_voc(root, "val", out)
+    write_annotations(read_voc(root, "val"), out)
     before = {path.name: path.read_bytes() for path in out.iterdir()}
 
     class FullDisk(tf.io.TFRecordWriter):
@@ -103,13 +104,13 @@ def test_a_full_disk_leaves_what_was_there(root, tmp_path, monkeypatch):
 
     monkeypatch.setattr(record_writer.tf.io, "TFRecordWriter", FullDisk)
     with pytest.raises(DataError, match="No space left on device"):
-        import_voc(root, "val", out)
+        write_annotations(read_voc(root, "val"), out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 def test_fewer_shards_replace_more(root, tmp_path):
-    import_voc(root, "val", tmp_path / "out", shards=3)
-    import_voc(root, "val", tmp_path / "out", shards=1)
+    write_annotations(read_voc(root, "val"), tmp_path / "out", shards=3)
+    write_annotations(read_voc(root, "val"), tmp_path / "out", shards=1)
     assert [path.name for path in sorted((tmp_path / "out").glob("val*"))] == ["val-00000-of-00001.tfrecord"]
 
 

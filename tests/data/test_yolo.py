@@ -5,9 +5,10 @@ from conftest import image_bytes
 
 from tfod_zoo.cli import main
 from tfod_zoo.config.label_map import read_label_map
+from tfod_zoo.data.boxed_images import write_annotations
 from tfod_zoo.data.errors import DataError
 from tfod_zoo.data.input_pipeline import build_dataset
-from tfod_zoo.data.yolo import import_yolo, read_yolo
+from tfod_zoo.data.yolo import read_yolo
 
 
 def put(root, image, label=None):
@@ -34,7 +35,7 @@ def test_import_and_report(root, tmp_path, pipeline_of):
     (root / "data.yaml").write_text(
         "path: /content/datasets/yolo\ntrain: images/train\nval: images/val\nnames:\n  0: dog\n  1: cat\n"
     )
-    report = import_yolo(root, tmp_path / "out")
+    report = write_annotations(read_yolo(root), tmp_path / "out")
     assert report.images == {"train": 3, "val": 1} and report.clipped == 1 and report.skipped == []
     assert dict(report.boxes) == {"cat": 1, "dog": 4}
     assert report.first_dropped == {

@@ -160,9 +160,7 @@ def _csv(args: argparse.Namespace) -> int:
 def _yolo(args: argparse.Namespace) -> int:
     from tfod_zoo.data.yolo import read_yolo
 
-    annotations = read_yolo(args.root)
-    annotations.splits = {split or "train": images for split, images in annotations.splits.items()}
-    return _write(args, annotations, args.root)
+    return _write(args, read_yolo(args.root), args.root)
 
 
 def _write(args: argparse.Namespace, annotations: Annotations, what: str) -> int:

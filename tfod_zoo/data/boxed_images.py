@@ -83,7 +83,7 @@ def write_annotations(
     shards: int | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> ImportReport:
-    """Writes `OUT/SPLIT-00000-of-0000N.tfrecord` for every split, and `OUT/label_map.pbtxt`.
+    """Writes `OUT/SPLIT-00000-of-0000N.tfrecord` for every split ("train" for none), and `OUT/label_map.pbtxt`.
 
     Objects without area, outside the image, with coordinates that are no numbers or of a class that is not in the label
     map are dropped and counted, boxes that reach beyond the image are clipped, images that are missing, cannot be
@@ -108,7 +108,8 @@ def write_annotations(
         report.drop(reason, where)
     done = 0
     for split, images in annotations.splits.items():
-        write_split(_examples(images, classes, report, on_progress, done), len(images), split, out, shards, report)
+        examples = _examples(images, classes, report, on_progress, done)
+        write_split(examples, len(images), split or "train", out, shards, report)
         done += len(images)
     write_label_map(classes, report.label_map)
     unused = [item.title for item in classes.items if not report.boxes[item.title]]

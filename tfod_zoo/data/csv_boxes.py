@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tfod_zoo.data.boxed_images import IMAGE_SUFFIXES, Annotations, BoxedImage, NamedBox, write_annotations
+from tfod_zoo.data.boxed_images import IMAGE_SUFFIXES, Annotations, BoxedImage, NamedBox
 from tfod_zoo.data.errors import DataError
-from tfod_zoo.data.importing import ImportReport
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _SYNONYMS = {
@@ -39,33 +38,6 @@ _WITHOUT_HEADER = (
 )
 _ROWS_LOOKED_AT = 100  # for one with all values, to tell the order of columns without a header
 _LAYOUT = ",".join(_WITHOUT_HEADER[0])
-
-
-def import_csv(
-    files: Mapping[str, str | Path],
-    images: str | Path,
-    out: str | Path,
-    label_map: str | Path | None = None,
-    shards: int | None = None,
-    on_progress: Callable[[int], None] = lambda done: None,
-) -> ImportReport:
-    """Writes `OUT/SPLIT-00000-of-0000N.tfrecord` for every file, and `OUT/label_map.pbtxt`.
-
-    `boxed_images.write_annotations` says what is dropped, clipped and skipped.
-
-    Args:
-      files: CSV file by split.
-      images: folder of the images, at any depth.
-      out: folder to write to; created.
-      label_map: ids to use; without it, or without one in OUT from an earlier import, the classes found get ids in
-        alphabetical order, over all files.
-      shards: files a split; default one for every 2000 images.
-      on_progress: called after each image with the number of images done, over all splits.
-
-    Raises:
-      DataError: a file is no such CSV (the sentence has the line), no class found, or OUT cannot be written.
-    """
-    return write_annotations(read_csv(files, images), out, label_map, shards, on_progress)
 
 
 def read_csv(files: Mapping[str, str | Path], images: str | Path) -> Annotations:

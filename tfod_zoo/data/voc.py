@@ -6,44 +6,17 @@ beside its image or in a folder beside the images', as annotation tools leave th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tfod_zoo.data.boxed_images import IMAGE_SUFFIXES, Annotations, BoxedImage, NamedBox, write_annotations
+from tfod_zoo.data.boxed_images import IMAGE_SUFFIXES, Annotations, BoxedImage, NamedBox
 from tfod_zoo.data.errors import DataError
-from tfod_zoo.data.importing import ImportReport, Skip
+from tfod_zoo.data.importing import Skip
 
 _SOURCE = "Pascal VOC"
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _NAN = float("nan")
-
-
-def import_voc(
-    root: str | Path,
-    split: str | Sequence[str],
-    out: str | Path,
-    label_map: str | Path | None = None,
-    shards: int | None = None,
-    on_progress: Callable[[int], None] = lambda done: None,
-) -> ImportReport:
-    """Writes `OUT/SPLIT-00000-of-0000N.tfrecord` for every split of a VOC folder, and `OUT/label_map.pbtxt`.
-
-    Images without an annotation are skipped; `boxed_images.write_annotations` says what else is dropped and clipped.
-
-    Args:
-      root: the VOC folder.
-      split: names in ImageSets/Main (several: a list, or joined by commas).
-      out: folder to write to; created.
-      label_map: ids to use; without it, or without one in OUT from an earlier import, the classes found get ids in
-        alphabetical order, over all annotations of ROOT, so that every split gets the same.
-      shards: files a split; default one for every 2000 images.
-      on_progress: called after each image with the number of images done, over all splits.
-
-    Raises:
-      DataError: not a VOC folder, no such split, no class found, or OUT cannot be written; nothing half-written stays.
-    """
-    return write_annotations(read_voc(root, split), out, label_map, shards, on_progress)
 
 
 def read_voc(root: str | Path, split: str | Sequence[str]) -> Annotations:

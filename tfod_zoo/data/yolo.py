@@ -9,45 +9,18 @@ data.yaml (`names`, a list or numbered), or one a line in classes.txt. Splits ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfod_zoo.data.boxed_images import IMAGE_SUFFIXES, Annotations, BoxedImage, NamedBox, write_annotations
+from tfod_zoo.data.boxed_images import IMAGE_SUFFIXES, Annotations, BoxedImage, NamedBox
 from tfod_zoo.data.errors import DataError
-from tfod_zoo.data.importing import ImportReport
 from tfod_zoo.data.splits import by_folder
 
 _SPLITS = ("train", "val", "test")
 _BOX_VALUES = 5
 _SMALLEST_POLYGON = 7  # a class and three points
-
-
-def import_yolo(
-    root: str | Path,
-    out: str | Path,
-    label_map: str | Path | None = None,
-    shards: int | None = None,
-    on_progress: Callable[[int], None] = lambda done: None,
-) -> ImportReport:
-    """Writes `OUT/SPLIT-00000-of-0000N.tfrecord` for every split, and `OUT/label_map.pbtxt`: YOLO's class n is n + 1.
-
-    Images of no split become "train". `boxed_images.write_annotations` says what is dropped, clipped and skipped.
-
-    Args:
-      root: the data set's folder, or its data.yaml.
-      out: folder to write to; created.
-      label_map: ids to use by class name; without it, or without one in OUT from an earlier import, YOLO's own order.
-      shards: files a split; default one for every 2000 images.
-      on_progress: called after each image with the number of images done, over all splits.
-
-    Raises:
-      DataError: no class names, no labels, or OUT cannot be written.
-    """
-    annotations = read_yolo(root)
-    annotations.splits = {split or "train": images for split, images in annotations.splits.items()}
-    return write_annotations(annotations, out, label_map, shards, on_progress)
 
 
 def read_yolo(root: str | Path) -> Annotations:
