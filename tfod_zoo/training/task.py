@@ -186,7 +186,8 @@ class DetectionTask(base_task.Task):
             inputs = model.normalize(features["image"])
             losses = self.compute_losses(model, inputs, features["true_image_shape"], groundtruth)
             losses = {key: value / replicas for key, value in losses.items()}
-            total = tf.add_n(list(losses.values()))
+            # Not tf.add_n, which begins with whichever term's buffer is free: another order, another rounding.
+            total = tf.reduce_sum(tf.stack(list(losses.values())))
             scaled = optimizer.get_scaled_loss(total) if mixed.scales_loss(optimizer) else total
         gradients = tape.gradient(scaled, self._learning)
         if mixed.scales_loss(optimizer):

@@ -260,7 +260,7 @@ class FasterRCNN(DetectionModel):
             classification_weight=config.second_stage_classification_loss_weight,
         )
         if self.losses:
-            losses["Loss/regularization_loss"] = tf.add_n(self.losses)
+            losses["Loss/regularization_loss"] = tf.reduce_sum(tf.stack(self.losses))
         return losses
 
     @functools.cached_property
