@@ -59,3 +59,14 @@ def test_plain_output_prints_the_last_step_and_little_else(capsys):
             display.show(Progress(step, 100, 1.0))
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["step 1 of 100  loss 1", "step 100 of 100  loss 1"]
+
+
+def test_deterministic_is_tensorflows_own():
+    code = (
+        "import argparse\n"
+        "from tfod_zoo.cli import train_command\n"
+        "train_command.prepare_devices(argparse.Namespace(deterministic=True, device='cpu', replicas=None))\n"
+        "from tensorflow.python.framework.config import is_op_determinism_enabled\n"
+        "assert is_op_determinism_enabled()"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

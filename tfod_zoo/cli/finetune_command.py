@@ -44,10 +44,9 @@ def run(args: argparse.Namespace) -> int:
 
     train_command.quiet_tensorflow()
     from tfod_zoo.finetune import finetune
-    from tfod_zoo.training.devices import make_strategy
     from tfod_zoo.training.progress import ProgressDisplay
 
-    strategy = make_strategy(args.device, args.replicas)
+    strategy = train_command.prepare_devices(args)
     with ProgressDisplay() as display:
         result = finetune(
             args.name,

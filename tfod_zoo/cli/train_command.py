@@ -83,6 +83,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--recompute", action="store_true", help="compute activations twice to save memory (hourglass networks)"
     )
     parser.add_argument("--xla", action="store_true", help="compile the train step with XLA (often slower on a CPU)")
+    parser.add_argument(
+        "--deterministic", action="store_true", help="kernels that add up in a fixed order; a run repeats to the bit"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -99,7 +102,6 @@ def run(args: argparse.Namespace) -> int:
 
     quiet_tensorflow()
     from tfod_zoo.training.alternating import train_alternating
-    from tfod_zoo.training.devices import make_strategy
     from tfod_zoo.training.dry_run import dry_run
     from tfod_zoo.training.progress import ProgressDisplay
     from tfod_zoo.training.run import train
@@ -108,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
     if args.schedule == "alternating":
         run_schedule = functools.partial(train_alternating, compare_with=args.compare_with)
 
-    strategy = make_strategy(args.device, args.replicas)
+    strategy = prepare_devices(args)
     with ProgressDisplay() as display:
         for line in plan(pipeline, args.steps, args.model_dir, strategy):
             display.say(line)
@@ -142,6 +144,17 @@ def quiet_tensorflow() -> None:
     wrong comes as an exception all the same. To be called before TensorFlow is imported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+def prepare_devices(args: argparse.Namespace) -> Any:
+    """The strategy of the flags of `add_run_arguments`; makes TensorFlow deterministic where they ask for it."""
+    import tensorflow as tf
+
+    from tfod_zoo.training.devices import make_strategy
+
+    if args.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    return make_strategy(args.device, args.replicas)
 
 
 def run_options(args: argparse.Namespace) -> dict[str, Any]:
