@@ -23,8 +23,24 @@ def test_gaussian_sigma(height, width, sigma):
     [(0, 1, 0.1732868), (2, 0.5, 0.1031299), (-2, 0, 0.0018035626), (10, 0, 9.208332), (-12, 1, 9.208498)],
 )
 def test_penalty_reduced_focal(logit, target, loss):
-    value = losses.penalty_reduced_focal(tf.constant(float(logit)), tf.constant(float(target)), 2.0, 4.0)
+    value = losses.penalty_reduced_focal(tf.constant(float(logit)), tf.constant(float(target)), 1.0, 2.0, 4.0)
     assert float(value) == pytest.approx(loss, rel=1e-4)
+
+
+def test_the_focal_gradient_is_that_of_its_formula():
+    rng = np.random.default_rng(0)
+    logits = tf.constant(rng.normal(0, 3, (2, 5, 7, 3)), tf.float32)  # within the clip
+    wanted = tf.constant(np.where(rng.random((2, 5, 7, 3)) < 0.2, 1.0, rng.random((2, 5, 7, 3))), tf.float32)
+    weights = tf.constant(rng.random((2, 5, 7, 1)), tf.float32)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(logits)
+        loss = 3 * losses.penalty_reduced_focal(logits, wanted, weights, 2.0, 4.0)
+        right = tf.sigmoid(logits)
+        centres = (1 - right) ** 2 * tf.math.log(right)
+        others = (1 - wanted) ** 4 * right**2 * tf.math.log(1 - right)
+        plain = -3 * tf.reduce_sum(weights * tf.where(wanted == 1, centres, others))
+    assert float(loss) == pytest.approx(float(plain), rel=1e-5)
+    np.testing.assert_allclose(tape.gradient(loss, logits), tape.gradient(plain, logits), atol=1e-5)
 
 
 def one_image(boxes, classes, weights):

@@ -55,7 +55,9 @@ def make_strategy(device: str = "auto", replicas: int | None = None) -> tf.distr
     if workers > 1:
         return distribute_utils.get_distribution_strategy("multi_worker_mirrored", num_gpus=gpus)
     if device == "cpu":
-        return _cpu_strategy(replicas or 1)
+        strategy = _cpu_strategy(replicas or 1)
+        _let_xla_announce_itself()  # losses are compiled by it on a CPU
+        return strategy
     if (replicas or gpus) > gpus:
         raise UsageError(f"there are {gpus} GPUs here, not {replicas}; give at most that many replicas.")
     return distribute_utils.get_distribution_strategy(
@@ -147,3 +149,15 @@ def _cpu_strategy(parts: int) -> tf.distribute.Strategy:
             ) from error
     # The factory knows one CPU only.
     return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(parts)])
+
+
+def _let_xla_announce_itself() -> None:
+    """XLA tells stderr of the first program that it compiles in a process, at any log level: here nobody sees it."""
+    stderr = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        tf.function(lambda: tf.constant(0.0), jit_compile=True, autograph=False)()
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)

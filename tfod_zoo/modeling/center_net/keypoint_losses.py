@@ -50,9 +50,7 @@ def keypoint_losses(
     heatmap = tf.stop_gradient(_heatmap_targets(keypoints, weights, boxes, task.stds, height, width))
     mask = tf.stop_gradient(_unmasked(weights, boxes, height, width)) * pixel_weights
     outputs = predictions[key + "heatmap"]
-    total = tf.add_n(
-        [tf.reduce_sum(penalty_reduced_focal(logits, heatmap, focal.alpha, focal.beta) * mask) for logits in outputs]
-    )
+    total = tf.add_n([penalty_reduced_focal(logits, heatmap, mask, focal.alpha, focal.beta) for logits in outputs])
     # Counts are whole numbers per image and type, as TFOD casts them.
     count = global_normalizer(tf.reduce_sum(tf.floor(tf.reduce_sum(weights, 1))))
     losses = {"heatmap": config.keypoint_heatmap_loss_weight * total / (len(outputs) * count)}

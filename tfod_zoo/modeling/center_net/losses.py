@@ -5,41 +5,47 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfod_zoo.modeling.center_net.decoding import at_cells
+from tfod_zoo.modeling.placement import on_plain_cpu
 from tfod_zoo.modeling.replicas import global_normalizer
 
 PROBABILITY_MARGIN = 1e-4  # probabilities are clipped this far from 0 and 1; the clip stops gradients beyond
 
 
-def penalty_reduced_focal(logits: tf.Tensor, targets: tf.Tensor, alpha: float, beta: float) -> tf.Tensor:
-    """Penalty-reduced pixel-wise focal loss (arXiv:1904.07850, equation 1), element by element.
+def penalty_reduced_focal(
+    logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, alpha: float, beta: float
+) -> tf.Tensor:
+    """Penalty-reduced pixel-wise focal loss (arXiv:1904.07850, equation 1), summed; a scalar.
 
     Args:
       logits: raw scores, any shape. targets: of the same shape, in 0..1; exactly 1 at object centres.
+      weights: of every element's loss, broadcast to that shape.
       alpha: focusing exponent. beta: how far cells near a centre are forgiven.
-
-    Returns:
-      Loss of the inputs' shape, non-negative.
     """
 
     @tf.custom_gradient
     def focal(logits: tf.Tensor):
-        # The probability of the wrong answer, and of the right one: one formula for centres and all other cells.
-        is_centre = tf.cast(tf.equal(targets, 1.0), logits.dtype)
-        sign = 1 - 2 * is_centre
-        exact = tf.sigmoid(sign * logits)
-        wrong = tf.clip_by_value(exact, PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
-        right = 1 - wrong
-        log_right = tf.math.log(right)
-        weighted = (is_centre + _power(1 - targets, beta)) * _power(wrong, alpha)
-
-        def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            # By hand: derived step by step it would pass over these maps, a network's largest, four times as often.
-            inside = tf.cast(tf.equal(exact, wrong), logits.dtype)
-            return upstream * sign * inside * weighted * (wrong - alpha * right * log_right)
-
-        return -weighted * log_right, gradient
+        # The network's largest maps: on a CPU, XLA passes over them once, operations of their own two dozen times.
+        evaluate = tf.function(_loss_and_slope, jit_compile=True, autograph=False) if on_plain_cpu() else _loss_and_slope
+        loss, slope = evaluate(logits, targets, weights, alpha, beta)
+        return tf.reduce_sum(loss), lambda upstream: upstream * slope
 
     return focal(logits)
+
+
+def _loss_and_slope(
+    logits: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, alpha: float, beta: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The loss of every element and its derivative by the logit."""
+    # The probability of the wrong answer, and of the right one: one formula for centres and all other cells.
+    is_centre = tf.cast(tf.equal(targets, 1.0), logits.dtype)
+    sign = 1 - 2 * is_centre
+    exact = tf.sigmoid(sign * logits)
+    wrong = tf.clip_by_value(exact, PROBABILITY_MARGIN, 1 - PROBABILITY_MARGIN)
+    right = 1 - wrong
+    log_right = tf.math.log(right)
+    weighted = weights * (is_centre + _power(1 - targets, beta)) * _power(wrong, alpha)
+    inside = tf.cast(tf.equal(exact, wrong), logits.dtype)
+    return -weighted * log_right, sign * inside * weighted * (wrong - alpha * right * log_right)
 
 
 def _power(base: tf.Tensor, exponent: float) -> tf.Tensor:
@@ -76,9 +82,7 @@ def center_loss(
     outputs: Sequence[tf.Tensor], targets: dict[str, tf.Tensor], weights: tf.Tensor, alpha: float, beta: float
 ) -> tf.Tensor:
     """Focal loss of every output `[B, H, W, C]` against the heatmap, per object; a scalar."""
-    total = tf.add_n(
-        [tf.reduce_sum(penalty_reduced_focal(logits, targets["heatmap"], alpha, beta) * weights) for logits in outputs]
-    )
+    total = tf.add_n([penalty_reduced_focal(logits, targets["heatmap"], weights, alpha, beta) for logits in outputs])
     return total / (len(outputs) * num_objects(targets["weights"]))
 
 

@@ -55,7 +55,8 @@ def class_heatmap(
     """
     each = gaussians(y, x, sigma, height, width) * weights[..., None, None]
     batch, objects = each.shape[0] or tf.shape(each)[0], each.shape[1] or tf.shape(each)[1]
-    segments = tf.range(batch)[:, None] * num_classes + classes
+    # Padding takes no part: segments below 0 are left out.
+    segments = tf.where(weights > 0, tf.range(batch)[:, None] * num_classes + classes, -1)
     highest = tf.math.unsorted_segment_max(
         tf.reshape(each, [batch * objects, height * width]), tf.reshape(segments, [-1]), batch * num_classes
     )
