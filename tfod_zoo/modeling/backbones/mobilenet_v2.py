@@ -6,6 +6,8 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras
 
+from tfod_zoo.modeling.pointwise import convolve_and_normalize, normalizes
+
 # Every batch norm of the body: the values that TFOD writes over those of Keras applications.
 BATCH_NORM_MOMENTUM = 0.9997
 BATCH_NORM_EPSILON = 1e-3
@@ -15,7 +17,8 @@ KERNEL_STDDEV = 0.09  # truncated normal, all convolutions of the body
 TAPS = ("block_2_add", "block_5_add", "block_9_add", "out_relu")
 
 
-_DEPTHWISE = "depthwise"  # how the names of Keras applications' depthwise layers end
+# How the names of Keras applications' layers end.
+_DEPTHWISE, _EXPAND = "depthwise", "expand"
 WIDTH_MULTIPLE = 8  # widths are rounded to multiples of it
 LAST_WIDTH = 1280  # of Conv_1 at alpha 1
 
@@ -54,6 +57,31 @@ class _NormOfDepthwise(tf_keras.layers.BatchNormalization):
         return super().call(inputs, training=True) if _learns(self, training) else inputs
 
 
+class _Expand(tf_keras.layers.Conv2D):
+    """A block's first convolution, to six times the channels, which in training may do its batch norm's work, too."""
+
+    norm: Callable[[], tf_keras.layers.BatchNormalization] | None = None
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        norm = self.norm() if self.norm else None
+        if norm is None or not norm.is_done(training):
+            return super().call(inputs)
+        return convolve_and_normalize(inputs, tf.convert_to_tensor(self.kernel), norm)
+
+
+class _NormOfExpand(tf_keras.layers.BatchNormalization):
+    """The batch norm behind an `_Expand` of so many input channels."""
+
+    in_channels: int
+
+    def is_done(self, training: bool) -> bool:
+        """Whether the convolution does this layer's work."""
+        return _learns(self, training) and normalizes(self, self.in_channels)
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return inputs if self.is_done(training) else super().call(inputs, training=training)
+
+
 def _learns(norm: tf_keras.layers.BatchNormalization, training: bool) -> bool:
     """Whether batch norm goes by the batch; a frozen one does not in training either."""
     return bool(training) and norm.trainable
@@ -72,10 +100,14 @@ def _tfod_layer(layer: tf_keras.layers.Layer, alpha: float) -> tf_keras.layers.L
         config.update(padding="same", kernel_initializer=tf_keras.initializers.TruncatedNormal(stddev=KERNEL_STDDEV))
         if layer.name == "Conv_1":
             config.update(filters=_last_width(alpha))
+        if layer.name.endswith(_EXPAND):
+            return _Expand.from_config(config)
     elif isinstance(layer, tf_keras.layers.BatchNormalization):
         config.update(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON)
         if layer.name.endswith(f"{_DEPTHWISE}_BN"):
             return _NormOfDepthwise.from_config(config)
+        if layer.name.endswith(f"{_EXPAND}_BN"):
+            return _NormOfExpand.from_config(config)
     return layer.__class__.from_config(config)
 
 
@@ -95,6 +127,8 @@ def mobilenet_v2(height: int, width: int, alpha: float = 1.0) -> tf_keras.Model:
     )
     body = tf_keras.models.clone_model(published, clone_function=functools.partial(_tfod_layer, alpha=alpha))
     for layer in body.layers:
-        if isinstance(layer, _Depthwise):
+        if isinstance(layer, _Depthwise | _Expand):
             layer.norm = functools.partial(body.get_layer, f"{layer.name}_BN")
+        if isinstance(layer, _Expand):
+            body.get_layer(f"{layer.name}_BN").in_channels = layer.input_shape[-1]
     return tf_keras.Model(body.inputs, [body.get_layer(tap).output for tap in TAPS], name="mobilenet_v2")

@@ -5,33 +5,20 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras
 
-
-@tf.custom_gradient
-def _plus_bias(x: tf.Tensor, bias: tf.Tensor):
-    """`x + bias` along the last axis, with the bias's gradient as a matrix product.
-
-    TensorFlow joins the usual one with the kernel's into one operation, which on a CPU takes up to ten times as long as
-    the two (TensorFlow 2.20, 1x1 kernels at 128x128); as a sum over three axes it takes as long as that.
-    """
-
-    def gradient(upstream: tf.Tensor):
-        rows = tf.reshape(upstream, [-1, upstream.shape[-1]])
-        return upstream, tf.matmul(tf.ones([1, tf.shape(rows)[0]], rows.dtype), rows)[0]
-
-    return tf.nn.bias_add(x, bias), gradient
+from tfod_zoo.modeling.pointwise import plus_bias
 
 
 class _Conv(tf_keras.layers.Conv2D):
-    """A convolution with `_plus_bias` in training."""
+    """A convolution with `plus_bias` in training."""
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training:
             return super().call(inputs)
-        return self.activation(_plus_bias(self.convolution_op(inputs, self.kernel), tf.convert_to_tensor(self.bias)))
+        return self.activation(plus_bias(self.convolution_op(inputs, self.kernel), tf.convert_to_tensor(self.bias)))
 
 
 class _SeparableConv(tf_keras.layers.SeparableConv2D):
-    """A depthwise and a pointwise convolution with `_plus_bias` in training."""
+    """A depthwise and a pointwise convolution with `plus_bias` in training."""
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training:
@@ -39,7 +26,7 @@ class _SeparableConv(tf_keras.layers.SeparableConv2D):
         convolved = tf.nn.separable_conv2d(
             inputs, self.depthwise_kernel, self.pointwise_kernel, [1, 1, 1, 1], self.padding.upper()
         )
-        return self.activation(_plus_bias(convolved, tf.convert_to_tensor(self.bias)))
+        return self.activation(plus_bias(convolved, tf.convert_to_tensor(self.bias)))
 
 
 def prediction_head(
