@@ -49,7 +49,7 @@ def test_the_signature_is_the_reference_s(name):
     assert outputs == wanted["outputs"]
 
 
-@pytest.mark.parametrize("name", [KEYPOINTS, TWO_STAGES])
+@pytest.mark.parametrize("name", [BOXES, KEYPOINTS, TWO_STAGES])
 def test_calling_it_is_detect(name, tmp_path):
     model = small(name)
     report = export_saved_model(model, tmp_path, generated_images()[:2], say=lambda line: None)
@@ -57,7 +57,23 @@ def test_calling_it_is_detect(name, tmp_path):
     image = tf.constant(generated_images()[2][None])
     loaded = tf.saved_model.load(str(tmp_path / "saved_model"))
     for key, value in loaded(image).items():
-        np.testing.assert_allclose(value, model.detect(image)[key], rtol=1e-6, atol=1e-6, err_msg=key)
+        np.testing.assert_array_equal(value, model.detect(image)[key], err_msg=key)
+
+
+def test_tensorflow_serving_can_warm_up(boxes, tmp_path):
+    from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+    images = generated_images()[:2]
+    export_saved_model(boxes, tmp_path, images, say=lambda line: None)
+    served = tf.saved_model.load(str(tmp_path / "saved_model")).signatures["serving_default"]
+    requests = tf.data.TFRecordDataset(str(tmp_path / "saved_model/assets.extra/tf_serving_warmup_requests"))
+    logs = [PredictionLog.FromString(record) for record in requests.as_numpy_iterator()]
+    assert len(logs) == len(images)
+    for log, image in zip(logs, images, strict=True):
+        request = log.predict_log.request
+        assert request.model_spec.signature_name == "serving_default"
+        sent = {key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
+        np.testing.assert_array_equal(served(**sent)["detection_boxes"], boxes.detect(image[None])["detection_boxes"])
 
 
 @pytest.mark.parametrize("input_type", INPUT_TYPES)

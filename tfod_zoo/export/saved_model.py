@@ -1,6 +1,7 @@
 """A detector as TFOD's exporter lays it out: SavedModel, checkpoint, config (spec: pipeline and training, section 9).
 
     OUT/saved_model/{saved_model.pb, variables/}   signature `serving_default`; callable
+    OUT/saved_model/assets.extra/                  TensorFlow Serving's warm-up requests
     OUT/checkpoint/ckpt-0.*                        TFOD's keys; `tfod_zoo.load(OUT)` reads it
     OUT/pipeline.config
     OUT/export.json                                what it was made of, and how far it is from it
@@ -22,6 +23,7 @@ import tfod_zoo
 from tfod_zoo.certification.comparison import TOLERANCE, OutputDifference, compare_outputs
 from tfod_zoo.config.pipeline import write_pipeline
 from tfod_zoo.errors import UsageError, ZooError
+from tfod_zoo.export.warm_up import write_warm_up
 from tfod_zoo.modeling.detection_model import DetectionModel
 
 REPORT = "export.json"
@@ -119,6 +121,7 @@ def export_saved_model(
         unfinished.mkdir(parents=True)
         module = ServingModule(model, input_type)
         tf.saved_model.save(module, str(unfinished / "saved_model"), signatures={"serving_default": module.__call__})
+        write_warm_up(unfinished / "saved_model", (_as_input(image, input_type) for image in images))
         model.save_checkpoint(unfinished / "checkpoint" / "ckpt-0")
         write_pipeline(model.pipeline, unfinished / "pipeline.config")
         differences = compare_with_model(unfinished / "saved_model", model, images, input_type)

@@ -100,7 +100,7 @@ def multiclass_non_max_suppression(
     real = values >= 0
     if window is not None and change_coordinate_frame:
         corner, size = window[:, None, :2], window[:, None, 2:] - window[:, None, :2]
-        out_boxes = (out_boxes - tf.tile(corner, [1, 1, 2])) / tf.tile(size, [1, 1, 2])
+        out_boxes = (out_boxes - tf.tile(corner, [1, 1, 2])) * tf.tile(1.0 / size, [1, 1, 2])
     shown = values > -2 if keep_degenerate else real
     out_index = tf.where(real, out_index, 0)
     fields = {

@@ -143,7 +143,7 @@ def decode_keypoints(
         ids += task.ids
     order = [ids.index(id) for id in range(len(ids))]
     true_size = tf.cast(true_image_shapes[:, None, None, :2], tf.float32)
-    keypoints = tf.gather(tf.concat(points, 2), order, axis=2) * stride / true_size
+    keypoints = tf.gather(tf.concat(points, 2), order, axis=2) * (stride / true_size)
     keypoint_scores = tf.gather(tf.concat(scores, 2), order, axis=2)
     found = {"detection_keypoints": keypoints, "detection_keypoint_scores": keypoint_scores}
     if all(task.config.clip_out_of_frame_keypoints for task in tasks):
