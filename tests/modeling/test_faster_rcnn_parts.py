@@ -7,7 +7,9 @@ import tf_keras
 
 import tfod_zoo
 from tfod_zoo.errors import ZooError
-from tfod_zoo.modeling.backbones.resnet_v1_bias_free import Stage
+from tfod_zoo.modeling import conv_style as conv_style_module
+from tfod_zoo.modeling import pointwise
+from tfod_zoo.modeling.backbones.resnet_v1_bias_free import Bottleneck, Stage
 from tfod_zoo.modeling.conv_style import ConvStyle, ProductConv2D, WinogradConv2D, conv_style, normalized
 from tfod_zoo.modeling.faster_rcnn.anchors import clip_anchors, generate_anchors, inside_window
 from tfod_zoo.modeling.faster_rcnn.region_proposal_network import RegionProposalNetwork
@@ -164,6 +166,34 @@ def test_batch_norm_is_folded_only_where_it_stands_still(layer, size, channels):
         else:
             np.testing.assert_allclose(in_training, still, atol=1e-4)
             np.testing.assert_array_equal(norm.moving_mean, before)
+
+
+def test_a_block_whose_norms_are_known_beforehand_learns_as_layer_by_layer(monkeypatch):
+    block = Bottleneck(8, 1, True, ConvStyle())
+    x = tf.random.stateless_normal([2, 9, 9, 8], [1, 2])
+    block(x)
+    start = block.get_weights()
+
+    def learned() -> list:
+        block.set_weights(start)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = block(x, training=True)
+            loss = tf.reduce_sum(y * tf.random.stateless_normal(y.shape, [3, 4]))
+        gradients = tape.gradient(loss, [x, *block.trainable_variables])
+        return [y, *gradients, *(tf.identity(variable) for variable in block.non_trainable_variables)]
+
+    joined = []
+    monkeypatch.setattr(
+        conv_style_module,
+        "convolve_and_normalize",
+        lambda x, kernel, norm: joined.append(norm) or pointwise.convolve_and_normalize(x, kernel, norm),
+    )
+    got = learned()
+    assert joined == [block.norm_3, block.shortcut_norm]
+    monkeypatch.setattr(conv_style_module, "normalizes", lambda norm, channels: False)
+    for ours, plain in zip(got, learned(), strict=True):
+        assert np.linalg.norm(ours - plain) <= 1e-4 * np.linalg.norm(plain) + 1e-4
 
 
 def test_conv5_sees_the_same_with_and_without_the_cells_that_it_skips():

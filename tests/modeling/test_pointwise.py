@@ -79,8 +79,13 @@ def test_a_body_learns_as_layer_by_layer(frozen, monkeypatch):
 
 
 def test_where_others_count_it_is_not_had():
-    norm = make_norm(8, np.random.default_rng(0))
+    norm = make_norm(640, np.random.default_rng(0))
     assert pointwise.normalizes(norm, 16)
     assert not pointwise.normalizes(norm, 160)
-    norm = tf_keras.layers.BatchNormalization(dtype="mixed_bfloat16")
+    assert not pointwise.normalizes(make_norm(16, np.random.default_rng(0)), 16)
+    norm.trainable = False
     assert not pointwise.normalizes(norm, 16)
+    for options in ({"dtype": "mixed_bfloat16"}, {"scale": False}, {"center": False}):
+        norm = tf_keras.layers.BatchNormalization(**options)
+        norm.build([None, None, None, 640])
+        assert not pointwise.normalizes(norm, 16), options

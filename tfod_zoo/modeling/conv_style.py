@@ -10,6 +10,7 @@ import tf_keras
 from tfod_zoo.errors import ZooError
 from tfod_zoo.modeling import winograd
 from tfod_zoo.modeling.placement import on_plain_cpu
+from tfod_zoo.modeling.pointwise import convolve_and_normalize, normalizes
 
 _ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "NONE": tf.identity,
@@ -145,9 +146,12 @@ def normalized(
     """A convolution without bias, its batch norm and an activation; both layers are built.
 
     On moving averages the first two are one convolution with another kernel and a bias. TensorFlow sees that by itself
-    where it knows a convolution, but not in matrix products.
+    where it knows a convolution, but not in matrix products. Where the averages learn, a 1x1 convolution may know them
+    before it begins.
     """
     learns = training and norm.update_statistics
+    if learns and conv.kernel_size == conv.strides == (1, 1) and normalizes(norm, x.shape[-1]):
+        return activation(convolve_and_normalize(x, tf.convert_to_tensor(conv.kernel), norm))
     if learns or x.dtype != tf.float32 or not conv.is_products(x, training):
         return activation(norm(conv(x, training=training), training=training))
     scale = tf.math.rsqrt(norm.moving_variance + norm.epsilon)

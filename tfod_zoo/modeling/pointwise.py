@@ -5,9 +5,10 @@ import tf_keras
 
 from tfod_zoo.modeling.placement import on_plain_cpu
 
-# With more channels their covariance takes longer than the passes that it saves (TensorFlow 2.20, two cores with
-# AVX-512, six times as many outputs as inputs: 0.6 of the time at 16 channels, 0.8 at 96, 1.2 at 160).
+# With more channels, or fewer outputs for each, their covariance takes longer than the passes that it saves (TensorFlow
+# 2.20, two cores with AVX-512; at six times the channels 0.6 of the time for 16 of them, 0.8 for 96, 1.2 for 160).
 _MOST_CHANNELS = 96
+_LEAST_EXPANSION = 4
 
 
 @tf.custom_gradient
@@ -29,10 +30,14 @@ def normalizes(norm: tf_keras.layers.BatchNormalization, in_channels: int) -> bo
     """Whether `convolve_and_normalize` can be had for what is being built, and is the faster way to train.
 
     Args:
-      norm: the batch norm behind the convolution. in_channels: C of the convolution's input.
+      norm: the batch norm behind the convolution, built. in_channels: C of the convolution's input.
     """
     return (
         in_channels <= _MOST_CHANNELS
+        and norm.gamma is not None
+        and norm.beta is not None
+        and norm.gamma.shape[0] >= _LEAST_EXPANSION * in_channels
+        and norm.trainable  # a frozen one goes by its moving averages in training, too
         and norm.compute_dtype == "float32"
         and on_plain_cpu()
         and tf.distribute.get_strategy().num_replicas_in_sync == 1  # others' shares may count, too
