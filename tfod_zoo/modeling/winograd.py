@@ -74,7 +74,10 @@ def convolve(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     @tf.custom_gradient
     def convolution(x, kernel):
         def gradient(upstream):
-            return _forward(upstream, kernel, turned=True), _kernel_gradient(x, upstream)
+            by_input = _forward(upstream, kernel, turned=True)
+            # One after the other: each has four times the kernel at hand, which may be 75 MB.
+            with tf.control_dependencies([by_input]):
+                return by_input, _kernel_gradient(x, upstream)
 
         return _forward(x, kernel), gradient
 
