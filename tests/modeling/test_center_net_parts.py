@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tfod_zoo
 from tfod_zoo.modeling.center_net import decoding, losses, targets
+from tfod_zoo.modeling.center_net.heads import OnDemand, prediction_head, sees_one_patch
 
 
 @pytest.mark.parametrize(
@@ -138,3 +141,45 @@ def test_decoding_inverts_the_targets(y, x, height, width):
         (64, 64),
     )
     np.testing.assert_allclose(got["detection_boxes"][0, 0], np.clip(box, 0, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("separable", [False, True])
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_a_head_on_demand_equals_its_map(size, separable):
+    tf_keras.utils.set_random_seed(0)
+    head = prediction_head(3, 5, filters=(7, 6), kernel_sizes=(size, 1), bias=-2.19, separable=separable)
+    features = tf.random.stateless_normal([2, 6, 4, 5], [0, 1])
+    every = tf.range(24)
+    y, x = (tf.stack([cells, cells[::-1]])[:, :23] for cells in (every // 4, every % 4))
+    assert sees_one_patch(head)
+    on_demand = OnDemand(head, features)
+    assert on_demand.shape == head(features).shape
+    want = decoding.at_cells(head(features), y, x)
+    np.testing.assert_allclose(on_demand.at(y, x), want, atol=1e-5)
+    np.testing.assert_allclose(decoding.at_cells(on_demand, y, x), want, atol=1e-5)
+    assert not sees_one_patch(prediction_head(3, 5, filters=(7, 6), kernel_sizes=(1, 3)))
+
+
+@pytest.mark.parametrize(
+    "name", ["centernet_mobilenetv2fpn_512x512_coco17_od", "centernet_resnet50_v2_512x512_kpts_coco17_tpu-8"]
+)
+def test_detections_need_few_cells_of_most_heads(name, monkeypatch):
+    tf_keras.utils.set_random_seed(0)
+    pipeline = tfod_zoo.generate_pipeline(name)
+    resizer = pipeline.model.center_net.image_resizer.keep_aspect_ratio_resizer
+    resizer.min_dimension = resizer.max_dimension = 192
+    pipeline.model.center_net.object_center_params.max_box_predictions = 20
+    for task in pipeline.model.center_net.keypoint_estimation_task:
+        task.num_candidates_per_keypoint = 20
+    model = tfod_zoo.build(pipeline)
+    inputs, shapes = model.preprocess(tf.random.stateless_uniform([2, 150, 192, 3], [0, 1], 0, 255))
+    looked_at = []
+    at = OnDemand.at
+    monkeypatch.setattr(OnDemand, "at", lambda self, y, x: looked_at.append(self.head.name) or at(self, y, x))
+    found = model.detections_of(inputs, shapes)
+    dense = [heads[-1].name for key, heads in model.heads.items() if key.endswith(("object_center", "heatmap"))]
+    assert sorted([*looked_at, *dense]) == sorted(heads[-1].name for heads in model.heads.values())
+    want = model.postprocess(model(inputs, shapes), shapes)
+    assert found.keys() == want.keys()
+    for key, value in want.items():
+        np.testing.assert_allclose(found[key], value, atol=1e-4, err_msg=key)

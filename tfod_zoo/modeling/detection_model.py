@@ -100,9 +100,13 @@ class DetectionModel(tf_keras.Model):
 
     def detect_preprocessed(self, inputs: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
         """`detect` from what `preprocess` gives on."""
-        detections = dict(self.postprocess(self(inputs, true_image_shapes, training=False), true_image_shapes))
+        detections = dict(self.detections_of(inputs, true_image_shapes))
         detections["detection_classes"] += 1
         return {key: tf.cast(value, tf.float32) for key, value in detections.items()}
+
+    def detections_of(self, inputs: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`postprocess` of a call, up to rounding, without what no detection needs."""
+        return self.postprocess(self(inputs, true_image_shapes, training=False), true_image_shapes)
 
     @functools.cached_property
     def keyed_variables(self) -> dict[str, tf.Variable]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras
 
+from tfod_zoo.modeling.batch_norm import learns
 from tfod_zoo.modeling.pointwise import convolve_and_normalize, normalizes
 
 # Every batch norm of the body: the values that TFOD writes over those of Keras applications.
@@ -42,7 +43,7 @@ class _Depthwise(tf_keras.layers.DepthwiseConv2D):
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         norm = self.norm() if self.norm else None
-        if norm is None or _learns(norm, training):
+        if norm is None or learns(norm, training):
             return super().call(inputs)
         scale = norm.gamma * tf.math.rsqrt(norm.moving_variance + norm.epsilon)
         kernel = tf.cast(self.depthwise_kernel, scale.dtype) * scale[:, None]
@@ -54,7 +55,7 @@ class _NormOfDepthwise(tf_keras.layers.BatchNormalization):
     """The batch norm behind a `_Depthwise`, which has done its work in inference."""
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        return super().call(inputs, training=True) if _learns(self, training) else inputs
+        return super().call(inputs, training=True) if learns(self, training) else inputs
 
 
 class _Expand(tf_keras.layers.Conv2D):
@@ -76,15 +77,10 @@ class _NormOfExpand(tf_keras.layers.BatchNormalization):
 
     def is_done(self, training: bool) -> bool:
         """Whether the convolution does this layer's work."""
-        return _learns(self, training) and normalizes(self, self.in_channels)
+        return learns(self, training) and normalizes(self, self.in_channels)
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         return inputs if self.is_done(training) else super().call(inputs, training=training)
-
-
-def _learns(norm: tf_keras.layers.BatchNormalization, training: bool) -> bool:
-    """Whether batch norm goes by the batch; a frozen one does not in training either."""
-    return bool(training) and norm.trainable
 
 
 def _tfod_layer(layer: tf_keras.layers.Layer, alpha: float) -> tf_keras.layers.Layer:

@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from tfod_zoo.modeling.center_net.heads import OnDemand
+
 PEAK_TOLERANCE = 1e-6  # a cell within this of its neighbourhood's maximum is a peak
 
 
@@ -38,10 +40,15 @@ def top_k_peaks(peaks: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tens
     return scores, cell // width, cell % width, index % channels
 
 
-def at_cells(maps: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+def at_cells(maps: tf.Tensor | OnDemand, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """Values of `[B, H, W, D]` maps at integer cells y, x `[B, N]` -> `[B, N, D]`; cells are clamped into the map."""
     height, width, depth = maps.shape[1:]
-    cell = tf.clip_by_value(y, 0, height - 1) * width + tf.clip_by_value(x, 0, width - 1)
+    y, x = tf.clip_by_value(y, 0, height - 1), tf.clip_by_value(x, 0, width - 1)
+    if isinstance(maps, OnDemand):
+        if y.shape[1] < height * width:
+            return maps.at(y, x)
+        maps = maps.head(maps.features)
+    cell = y * width + x
     return tf.gather(tf.reshape(maps, [-1, height * width, depth]), cell, batch_dims=1)
 
 
@@ -78,7 +85,11 @@ def decode_centers(
 
 
 def decode_boxes(
-    scale: tf.Tensor, offset: tf.Tensor, cells: tuple[tf.Tensor, tf.Tensor], true_image_shapes: tf.Tensor, stride: int
+    scale: tf.Tensor | OnDemand,
+    offset: tf.Tensor | OnDemand,
+    cells: tuple[tf.Tensor, tf.Tensor],
+    true_image_shapes: tf.Tensor,
+    stride: int,
 ) -> dict[str, tf.Tensor]:
     """The boxes around centres.
 

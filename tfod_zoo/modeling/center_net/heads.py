@@ -1,6 +1,7 @@
 """CenterNet's prediction heads (spec: CenterNet, section 5)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import tensorflow as tf
 import tf_keras
@@ -16,6 +17,12 @@ class _Conv(tf_keras.layers.Conv2D):
             return super().call(inputs)
         return self.activation(plus_bias(self.convolution_op(inputs, self.kernel), tf.convert_to_tensor(self.bias)))
 
+    def of_patches(self, patches: tf.Tensor) -> tf.Tensor:
+        """Each `[N, size^2, C]` is all that one output cell sees -> `[N, filters]`."""
+        flat = tf.reshape(patches, [-1, patches.shape[1] * patches.shape[2]])
+        product = tf.matmul(flat, tf.reshape(self.kernel, [-1, self.filters]))
+        return self.activation(tf.nn.bias_add(product, self.bias))
+
 
 class _SeparableConv(tf_keras.layers.SeparableConv2D):
     """A depthwise and a pointwise convolution with `plus_bias` in training."""
@@ -27,6 +34,49 @@ class _SeparableConv(tf_keras.layers.SeparableConv2D):
             inputs, self.depthwise_kernel, self.pointwise_kernel, [1, 1, 1, 1], self.padding.upper()
         )
         return self.activation(plus_bias(convolved, tf.convert_to_tensor(self.bias)))
+
+    def of_patches(self, patches: tf.Tensor) -> tf.Tensor:
+        """See `_Conv.of_patches`."""
+        depthwise = tf.reshape(self.depthwise_kernel, patches.shape[1:])
+        product = tf.matmul(tf.reduce_sum(patches * depthwise, 1), self.pointwise_kernel[0, 0])
+        return self.activation(tf.nn.bias_add(product, self.bias))
+
+
+@dataclass(frozen=True)
+class OnDemand:
+    """A head's output map, computed in the cells where it is looked at: a hundred centres of some ten thousand cells.
+
+    Attributes:
+      head: of `prediction_head`, for which `sees_one_patch` holds. features: its input `[B, H, W, C]` float32.
+    """
+
+    head: tf_keras.Sequential
+    features: tf.Tensor
+
+    @property
+    def shape(self) -> tf.TensorShape:
+        """Of the map: `[B, H, W, D]`."""
+        return tf.TensorShape([*self.features.shape[:3], self.head.output_shape[-1]])
+
+    def at(self, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        """The map's values at cells y, x, integers `[B, N]` within it -> `[B, N, D]`."""
+        height, width, channels = self.features.shape[1:]
+        size = self.head.layers[0].kernel_size[0]
+        step = tf.range(size) - (size - 1) // 2  # as SAME pads
+        # [B, N, size, size]
+        rows, columns = y[..., None, None] + step[:, None], x[..., None, None] + step
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        cells = tf.clip_by_value(rows, 0, height - 1) * width + tf.clip_by_value(columns, 0, width - 1)
+        seen = tf.gather(tf.reshape(self.features, [-1, height * width, channels]), cells, batch_dims=1)
+        values = tf.reshape(tf.where(inside[..., None], seen, 0.0), [-1, size**2, channels])
+        for layer in self.head.layers:
+            values = layer.of_patches(values)[:, None]
+        return tf.reshape(values, [-1, y.shape[1], self.shape[-1]])
+
+
+def sees_one_patch(head: tf_keras.Sequential) -> bool:
+    """Whether only its first convolution looks beyond a cell, so that zeros pad the features and nothing else."""
+    return all(layer.kernel_size == (1, 1) for layer in head.layers[1:])
 
 
 def prediction_head(

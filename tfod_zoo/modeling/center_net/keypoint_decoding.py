@@ -6,6 +6,7 @@ TFOD decodes an image at a time, and with several classes only batches of one; h
 import tensorflow as tf
 
 from tfod_zoo.modeling.center_net.decoding import at_cells, heatmap_peaks
+from tfod_zoo.modeling.center_net.heads import OnDemand
 from tfod_zoo.modeling.center_net.keypoint_task import KeypointTask
 from tfod_zoo.modeling.center_net.targets import gaussian_sigma
 
@@ -13,7 +14,9 @@ INVALID_DISTANCE = 1e5  # in cells, to candidates whose score is under the thres
 GAUSSIAN_MIN_IOU = 0.7  # fixed for keypoints, whatever the task says for boxes
 
 
-def keypoint_candidates(heatmap: tf.Tensor, offset: tf.Tensor, task: KeypointTask) -> tuple[tf.Tensor, tf.Tensor]:
+def keypoint_candidates(
+    heatmap: tf.Tensor, offset: tf.Tensor | OnDemand, task: KeypointTask
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The best peaks of every keypoint's heatmap, whoever they belong to.
 
     Args:
@@ -28,10 +31,13 @@ def keypoint_candidates(heatmap: tf.Tensor, offset: tf.Tensor, task: KeypointTas
     peaks = heatmap_peaks(tf.sigmoid(heatmap), task.config.peak_max_pool_kernel_size)
     count = min(task.config.num_candidates_per_keypoint, cells)
     scores, index = tf.math.top_k(tf.reshape(tf.transpose(peaks, [0, 3, 1, 2]), [-1, keypoints, cells]), count)
-    vectors = keypoints if task.config.per_keypoint_offset else 1  # in a cell
-    of_keypoint = tf.range(vectors)[:, None]
-    shift = tf.gather(tf.reshape(offset, [-1, cells * vectors, 2]), index * vectors + of_keypoint, batch_dims=1)
-    return tf.cast(tf.stack([index // width, index % width], -1), tf.float32) + shift, scores
+    y, x = index // width, index % width
+    shift = at_cells(offset, *(tf.reshape(cell, [-1, keypoints * count]) for cell in (y, x)))
+    if task.config.per_keypoint_offset:  # of those in a cell, every keypoint's own
+        of_all = tf.transpose(tf.reshape(shift, [-1, keypoints, count, keypoints, 2]), [1, 0, 2, 3, 4])
+        shift = tf.transpose(tf.gather(of_all, tf.range(keypoints), axis=3, batch_dims=1), [1, 0, 2, 3])
+    shift = tf.reshape(shift, [-1, keypoints, count, 2])
+    return tf.cast(tf.stack([y, x], -1), tf.float32) + shift, scores
 
 
 def refine_keypoints(
@@ -98,7 +104,7 @@ def _ranked(scores: tf.Tensor, distance: tf.Tensor, boxes: tf.Tensor | None, tas
 
 
 def decode_keypoints(
-    predictions: dict[str, tf.Tensor],
+    predictions: dict[str, tf.Tensor | OnDemand],
     detections: dict[str, tf.Tensor],
     cells: tuple[tf.Tensor, tf.Tensor],
     tasks: tuple[KeypointTask, ...],
@@ -109,7 +115,7 @@ def decode_keypoints(
     """Keypoints of every detection.
 
     Args:
-      predictions: the last output of each head.
+      predictions: the last output of each head; heatmaps as they are, others perhaps on demand.
       detections: of `decoding.decode_centers`, and of `decode_boxes` where the model has boxes.
       cells: y and x of the detections' centres, `[B, N]` int32.
       tasks: in the config's order.

@@ -10,12 +10,15 @@ from tfod_zoo.modeling import checkpoint
 from tfod_zoo.modeling.center_net import decoding, keypoint_targets, losses, targets
 from tfod_zoo.modeling.center_net.config_check import check_config
 from tfod_zoo.modeling.center_net.feature_extractors import FEATURE_EXTRACTORS, OUTPUT_STRIDE, required_multiple
-from tfod_zoo.modeling.center_net.heads import prediction_head
+from tfod_zoo.modeling.center_net.heads import OnDemand, prediction_head, sees_one_patch
 from tfod_zoo.modeling.center_net.keypoint_decoding import decode_keypoints
 from tfod_zoo.modeling.center_net.keypoint_losses import keypoint_losses
 from tfod_zoo.modeling.center_net.keypoint_task import KeypointTask, keypoint_tasks
 from tfod_zoo.modeling.center_net.suppression import suppress
 from tfod_zoo.modeling.detection_model import DetectionModel
+from tfod_zoo.modeling.placement import on_plain_cpu
+
+_HEATMAPS = ("object_center", "/heatmap")  # how their keys end
 
 
 class CenterNet(DetectionModel):
@@ -107,7 +110,20 @@ class CenterNet(DetectionModel):
 
     def postprocess(self, predictions: dict, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
         """See `decoding`, `keypoint_decoding.decode_keypoints` and `suppression`; only a head's last output counts."""
-        last = {key: predictions[key][-1] for key in self.heads}
+        return self._decode({key: predictions[key][-1] for key in self.heads}, true_image_shapes)
+
+    def detections_of(self, inputs: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """See `DetectionModel.detections_of`: all but the heatmaps are looked at in few cells."""
+        features = self.extractor(inputs, training=False)[-1]
+        outputs: dict[str, tf.Tensor | OnDemand] = {}
+        for key, (*_, head) in self.heads.items():
+            # GPUs and TPUs convolve a map sooner than they gather patches of it.
+            few = not key.endswith(_HEATMAPS) and on_plain_cpu() and sees_one_patch(head)
+            exact = features.dtype == tf.float32 and head.compute_dtype == "float32"
+            outputs[key] = OnDemand(head, features) if few and exact else head(features)
+        return self._decode(outputs, true_image_shapes)
+
+    def _decode(self, last: dict[str, tf.Tensor | OnDemand], true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
         detections, cells = decoding.decode_centers(last["object_center"], true_image_shapes, self.max_detections)
         if self.predicts_boxes:
             detections |= decoding.decode_boxes(

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras
 
+from tfod_zoo.modeling.batch_norm import ConvWithoutBias, NormWithBias, join
+
 BATCH_NORM_MOMENTUM = 0.99
 BATCH_NORM_EPSILON = 1e-3
 
@@ -50,7 +52,7 @@ class TopDownPyramid(tf_keras.layers.Layer):
 
     def __init__(self, filters: Sequence[int], separable: bool = False, interpolation: str = "nearest", **kwargs):
         super().__init__(**kwargs)
-        convolution = tf_keras.layers.SeparableConv2D if separable else tf_keras.layers.Conv2D
+        convolution = tf_keras.layers.SeparableConv2D if separable else ConvWithoutBias
         self.top = tf_keras.layers.Conv2D(filters[0], 1, name="top")
         self.upsample = UPSAMPLING[interpolation]
         self.laterals, self.convolutions, self.norms = [], [], []
@@ -58,10 +60,10 @@ class TopDownPyramid(tf_keras.layers.Layer):
             self.laterals.append(tf_keras.layers.Conv2D(lateral, 1, name=f"lateral_{step}"))
             self.convolutions.append(convolution(output, 3, padding="same", name=f"conv_{step}"))
             self.norms.append(
-                tf_keras.layers.BatchNormalization(
-                    momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=f"norm_{step}"
-                )
+                NormWithBias(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=f"norm_{step}")
             )
+            if not separable:
+                join(self.convolutions[-1], self.norms[-1])
 
     def build(self, input_shape: Sequence) -> None:
         shapes = [tf.TensorShape(shape) for shape in input_shape]
