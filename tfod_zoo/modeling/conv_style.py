@@ -158,7 +158,10 @@ def normalized(
     scale = scale if norm.gamma is None else scale * norm.gamma
     shift = -norm.moving_mean * scale
     shift = shift if norm.beta is None else shift + norm.beta
-    return conv.products(x, conv.kernel * scale, shift, activation)
+    # When its turn comes, or the kernels of all layers would be scaled, and held, from the start.
+    with tf.control_dependencies([x]):
+        kernel = conv.kernel * scale
+    return conv.products(x, kernel, shift, activation)
 
 
 def conv_style(hyperparams: Any, where: str, *, update_statistics: bool = True) -> ConvStyle:
