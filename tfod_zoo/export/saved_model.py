@@ -141,7 +141,7 @@ def export_saved_model(
             )
         (unfinished / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         for part in sorted(unfinished.iterdir()):
-            _replace(part, out / part.name)
+            replace(part, out / part.name)
     except (OSError, tf.errors.OpError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ZooError(f"{out} cannot be written ({reason}); free some space, or give another --out.") from error
@@ -188,7 +188,7 @@ def _as_input(image: np.ndarray, input_type: str) -> tf.Tensor:
     return tf.constant([encoded])
 
 
-def _replace(part: Path, place: Path) -> None:
+def replace(part: Path, place: Path) -> None:
     """Moves a file or folder to where an older one may be, which goes only when the new one is there."""
     old = place.with_name(f".{place.name}.old")
     if old.exists():

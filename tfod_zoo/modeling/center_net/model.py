@@ -15,7 +15,7 @@ from tfod_zoo.modeling.center_net.keypoint_decoding import decode_keypoints
 from tfod_zoo.modeling.center_net.keypoint_losses import keypoint_losses
 from tfod_zoo.modeling.center_net.keypoint_task import KeypointTask, keypoint_tasks
 from tfod_zoo.modeling.center_net.suppression import suppress
-from tfod_zoo.modeling.detection_model import DetectionModel
+from tfod_zoo.modeling.detection_model import DetectionModel, Network, RunNetwork, as_served
 
 
 class CenterNet(DetectionModel):
@@ -119,6 +119,26 @@ class CenterNet(DetectionModel):
             )
         config = self.pipeline.model.center_net
         return suppress(detections, config.post_processing) if config.HasField("post_processing") else detections
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """One: pixels of the canvas to the last output of each head."""
+
+        def heads(canvas: tf.Tensor) -> list[tf.Tensor]:
+            features = self.extractor(self.normalize(canvas), training=False)
+            return [heads[-1](features[-1]) for heads in self.heads.values()]
+
+        return {"heads": Network(heads, (*self.input_shape_hw, 3))}
+
+    def detect_through(self, run: RunNetwork, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """See `DetectionModel.detect_through`."""
+        canvas, true_shapes = self.canvas_of(images)
+        return self._decode(dict(zip(self.heads, run("heads", canvas), strict=True)), true_shapes)
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def _decode(self, outputs: dict[str, tf.Tensor], true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
+        predictions = {key: [value] for key, value in outputs.items()}
+        return as_served(self.postprocess(predictions, true_image_shapes))
 
     def compute_losses(
         self, predictions: dict, groundtruth: dict[str, tf.Tensor], true_image_shapes: tf.Tensor

@@ -1,0 +1,51 @@
+"""OpenVINO IR: a NAME.xml and a NAME.bin for each network, any batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfod_zoo.export.networks import traced
+from tfod_zoo.modeling.detection_model import Network, RunNetwork
+
+# A processor with bfloat16 matrix units would otherwise compute everything in it, unasked.
+_COMPUTES = {"float32": "f32", "float16": "f32", "bfloat16": "bf16", "int8": "f32"}
+
+
+def convert(name: str, network: Network, folder: Path, precision: str, inputs: Sequence[np.ndarray]) -> None:
+    """Writes a network; int8 quantises it by what `inputs` make of it."""
+    import openvino
+
+    converted = openvino.convert_model(traced(network, None).get_concrete_function())
+    if precision == "int8":
+        import nncf
+
+        converted = nncf.quantize(converted, nncf.Dataset(inputs), subset_size=len(inputs))
+    # Weights in half the size lose what float32 promises; int8's others are few.
+    openvino.save_model(converted, folder / f"{name}.xml", compress_to_fp16=precision in ("float16", "bfloat16"))
+
+
+def load(folder: Path, names: Sequence[str], precision: str, threads: int) -> RunNetwork:
+    """The networks on the CPU, compiled for each batch size when it is first seen."""
+    import openvino
+
+    core = openvino.Core()
+    options = {"INFERENCE_PRECISION_HINT": _COMPUTES[precision], "PERFORMANCE_HINT": "LATENCY"}
+    if threads:
+        options["INFERENCE_NUM_THREADS"] = threads
+    compiled: dict[tuple[str, tuple[int, ...]], Any] = {}
+
+    def run(name: str, inputs: Any) -> list[np.ndarray]:
+        pixels = np.ascontiguousarray(inputs)
+        key = (name, pixels.shape)
+        if key not in compiled:
+            model = core.read_model(folder / f"{name}.xml")
+            model.reshape(list(pixels.shape))
+            compiled[key] = core.compile_model(model, "CPU", options)
+        results = compiled[key](pixels)
+        return [results[i] for i in range(len(results))]
+
+    return run
