@@ -39,6 +39,8 @@ def _keypoint_map(row: Row) -> float | None:
 COLUMNS = (
     _Column("model", lambda row: Path(row["entry"]["model"]).name),
     _Column("weights", lambda row: row["weights"]),
+    _Column("runtime", lambda row: row["entry"].get("runtime", "tensorflow")),
+    _Column("precision", lambda row: row["entry"].get("precision", "float32")),
     _Column("canvas", lambda row: "x".join(map(str, row["canvas"])) if "canvas" in row else None),
     _Column("batch", lambda row: row["entry"]["batch_size"]),
     _Column("p50 ms", lambda row: row.get("p50_ms")),
@@ -92,7 +94,7 @@ def share_metrics(rows: Sequence[Row]) -> list[Row]:
 
 def _network(row: Row) -> tuple:
     entry = Entry.from_json(row["entry"])
-    return entry.model, entry.weights, entry.weights_version, entry.input_size
+    return entry.model, entry.weights, entry.weights_version, entry.input_size, entry.runtime, entry.precision
 
 
 def markdown_report(rows: Sequence[Row]) -> str:

@@ -1,4 +1,4 @@
-"""A sweep: models x canvas sizes x batch sizes, an entry a process, a row of the result file each.
+"""A sweep: models x runtimes x canvas sizes x batch sizes, an entry a process, a row of the result file each.
 
 The result file is JSON lines, appended row by row, so an interrupted sweep loses at most the entry in hand; run again,
 it skips what is finished on the same machine and retries what failed.
@@ -7,6 +7,7 @@ it skips what is finished on the same machine and retries what failed.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -55,23 +56,27 @@ def expand_models(patterns: Sequence[str]) -> list[str]:
 def plan(
     models: Sequence[str],
     *,
+    runtimes: Sequence[tuple[str, str]] = (("tensorflow", "float32"),),
     batch_sizes: Sequence[int] = (1,),
     input_sizes: Sequence[tuple[int, int] | None] = (None,),
     dataset: str | None = None,
     **options: Any,
 ) -> list[Entry]:
-    """The entries of a sweep. mAP does not depend on the batch size: the first of `batch_sizes` measures it for all."""
+    """The entries of a sweep, `runtimes` being pairs with a precision.
+
+    mAP does not depend on the batch size: the first of `batch_sizes` measures it for all.
+    """
     entries = []
     for model in models:
         weights = options.get("weights", "zoo")
         folder = model if weights == "zoo" and Path(model).is_dir() else weights
         version = checkpoint_version(folder) if folder not in ("zoo", "random") else None
-        for input_size in input_sizes:
+        for input_size, (runtime, precision) in itertools.product(input_sizes, runtimes):
             for batch_size in dict.fromkeys(batch_sizes):
                 measured_on = dataset if batch_size == batch_sizes[0] else None
                 entries.append(
-                    Entry(model, batch_size=batch_size, input_size=input_size, dataset=measured_on,
-                          weights_version=version, **options)
+                    Entry(model, batch_size=batch_size, input_size=input_size, dataset=measured_on, runtime=runtime,
+                          precision=precision, weights_version=version, **options)
                 )
     return entries
 

@@ -11,11 +11,13 @@ HELP = "measure speed, memory and mAP of models, each in a process of its own"
 EXAMPLE = """\
 tfod-zoo benchmark centernet_mobilenetv2fpn_512x512_coco17_od --weights random
   tfod-zoo benchmark 'centernet_*' --dataset tfds:coco/2017:validation --batch-sizes 1,8 --out bench/
-  tfod-zoo benchmark runs/cells --dataset config"""
+  tfod-zoo benchmark runs/cells --dataset config
+  tfod-zoo benchmark runs/cells --runtimes tensorflow,openvino --precisions all --dataset config"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from tfod_zoo.benchmark.entry import MIN_CALLS, MIN_SECONDS
+    from tfod_zoo.benchmark.runtimes import PRECISIONS
 
     parser.add_argument("models", metavar="MODEL", nargs="+",
                         help="a zoo name, a pattern over them ('centernet_*'), or a training folder")
@@ -28,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="mAP on the first N images only")
     parser.add_argument("--batch-sizes", default="1", metavar="N,N", help="images a call (default 1)")
     parser.add_argument("--input-sizes", metavar="N,HxW", help="canvas sizes in place of the config's")
+    parser.add_argument("--runtimes", default="tensorflow", metavar="R,R",
+                        help=f"what runs the models: all, {', '.join(PRECISIONS)} (default tensorflow)")
+    parser.add_argument("--precisions", metavar="P,P",
+                        help="all, or names such as float32,bfloat16,int8, of those that a runtime has (default: "
+                             "float32)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N",
+                        help="threads of the runtime (default: its own choice)")
     parser.add_argument("--min-calls", type=int, default=MIN_CALLS, metavar="N",
                         help=f"timed calls, at least (default {MIN_CALLS})")
     parser.add_argument("--min-seconds", type=float, default=MIN_SECONDS, metavar="S",
@@ -42,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from tfod_zoo.benchmark.entry import Entry
     from tfod_zoo.benchmark.input_size import parse_input_size
     from tfod_zoo.benchmark.report import markdown_table, share_metrics, write_reports
+    from tfod_zoo.benchmark.runtimes import choose
     from tfod_zoo.benchmark.sweep import expand_models, plan, run_sweep, run_worker
     from tfod_zoo.evaluation.progress import ImageProgress
 
@@ -49,14 +59,17 @@ def run(args: argparse.Namespace) -> int:
     input_sizes = [parse_input_size(text) for text in args.input_sizes.split(",")] if args.input_sizes else [None]
     if args.min_calls < 1 or args.min_seconds < 0:
         raise UsageError("--min-calls is 1 or more, --min-seconds 0 or more.")
+    if args.threads < 0:
+        raise UsageError(f"--threads {args.threads} is not a number of threads; give 1 or more.")
     if args.limit is not None and args.limit < 1:
         raise UsageError(f"--limit {args.limit} is not a number of images; give 1 or more.")
     if args.weights not in ("zoo", "random") and not _holds_checkpoint(args.weights):
         raise UsageError(f"--weights {args.weights} is neither zoo, random, nor a folder or prefix of checkpoints.")
     entries = plan(
-        expand_models(args.models), batch_sizes=batch_sizes, input_sizes=input_sizes, dataset=args.dataset,
+        expand_models(args.models), runtimes=choose(args.runtimes, args.precisions), batch_sizes=batch_sizes,
+        input_sizes=input_sizes, dataset=args.dataset,
         weights=args.weights, label_map=args.label_map, limit=args.limit, min_calls=args.min_calls,
-        min_seconds=args.min_seconds, store=args.store,
+        min_seconds=args.min_seconds, store=args.store, threads=args.threads,
     )
     print(f"{len(entries)} entries, results in {args.out}/; stop with Ctrl-C and run again to go on.", flush=True)
 

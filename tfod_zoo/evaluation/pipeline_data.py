@@ -11,6 +11,7 @@ from tfod_zoo.errors import UsageError
 
 if TYPE_CHECKING:
     from tfod_zoo.data.errors import DataProblems
+    from tfod_zoo.evaluation.coco import DetectStep
 
 _PERSON = "/m/01g317"  # its name in COCO's label map
 # Larger than TFOD's 1: the metrics are the same at any batch size, and the cores are better used.
@@ -74,15 +75,22 @@ def evaluate_pipeline(
     per_category: bool = False,
     on_progress: Callable[[int], None] | None = None,
     problems: DataProblems | None = None,
+    detect_step: DetectStep | None = None,
 ) -> dict[str, Any]:
     """`evaluate` on the data of the pipeline's first eval reader; see `tfod_zoo.evaluation.coco.evaluate`.
 
-    `problems` counts what was wrong with single records.
+    `problems` counts what was wrong with single records; `detect_step` is what runs, the model itself where it is None.
     """
     from tfod_zoo.data.input_pipeline import build_dataset
     from tfod_zoo.evaluation.coco import evaluate
 
     dataset = build_dataset(pipeline, training=False, batch_size=batch_size, problems=problems)
     return evaluate(
-        model, dataset, eval_label_map(pipeline), limit=limit, per_category=per_category, on_progress=on_progress
+        model,
+        dataset,
+        eval_label_map(pipeline),
+        limit=limit,
+        per_category=per_category,
+        on_progress=on_progress,
+        detect_step=detect_step,
     )

@@ -84,7 +84,7 @@ class Agreement:
         bound = BOUNDS[precision]
         said = []
         if bound.network is not None and not self.network_difference <= bound.network:
-            said.append(f"a network's output differs by {self.network_difference:.2g} of its spread ({bound.network:g})")
+            said.append(f"an output differs by {self.network_difference:.2g} of its spread ({bound.network:g})")
         if self.score_difference > bound.score:
             said.append(f"scores differ by up to {self.score_difference:.2g} ({bound.score:g})")
         if self.matched < bound.matched * self.detections:
@@ -94,7 +94,8 @@ class Agreement:
 
 def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Of boxes yxyx, row by row; 1 for equal boxes without area."""
-    overlap = np.clip(np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2]), 0, None).prod(-1)
+    sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
+    overlap = np.clip(sides, 0, None).prod(-1)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (first, second)]
     union = areas[0] + areas[1] - overlap
     return np.where(union > 0, overlap / np.where(union > 0, union, 1), np.all(np.isclose(first, second), -1))

@@ -26,8 +26,9 @@ from tfod_zoo.config.pipeline import write_pipeline
 from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.export import formats
 from tfod_zoo.export.agreement import Agreement
+from tfod_zoo.export.formats import REPORT
 from tfod_zoo.export.networks import Detect, detector, in_tensorflow, network_inputs
-from tfod_zoo.export.saved_model import REPORT, replace
+from tfod_zoo.export.saved_model import replace
 from tfod_zoo.modeling.detection_model import DetectionModel, RunNetwork
 
 _CALIBRATION_CROPS = 8  # images whose proposals calibrate a second stage: hundreds of crops each, megabytes a crop
@@ -113,29 +114,34 @@ def export_networks(
 def compare_with_model(model: DetectionModel, run: RunNetwork, images: Sequence[np.ndarray]) -> Agreement:
     """The model's own detections and raw outputs beside those with its networks run by `run`, image by image."""
     agreement = Agreement()
-    ours, theirs = in_tensorflow(model), detector(model, run)
+    ours = in_tensorflow(model)
 
     def run_both(name: str, inputs: tf.Tensor) -> Sequence[Any]:
         wanted = ours(name, inputs)
         agreement.add_network(wanted, run(name, inputs))
         return wanted
 
+    detect, detect_through = detector(model, run_both), detector(model, run)
     for image in images:
-        agreement.add(detector(model, run_both)(image[None]), theirs(image[None]))
+        agreement.add(detect(image[None]), detect_through(image[None]))
     return agreement
 
 
-def load_exported(folder: str | os.PathLike[str], threads: int = 0, model: DetectionModel | None = None) -> Detect:
+def load_exported(folder: str | os.PathLike[str], threads: int = 0) -> Detect:
     """A kept export as a function of images.
 
     Args:
       folder: `OUT/FORMAT_PRECISION`.
       threads: of the runtime; 0 for its own choice.
-      model: one of the same config, where there is one already; its weights do not matter.
 
     Raises:
       ZooError: it is no such folder, or the runtime's package is missing.
     """
+    return detector(tfod_zoo.build(Path(folder) / "pipeline.config"), load_networks(folder, threads))
+
+
+def load_networks(folder: str | os.PathLike[str], threads: int = 0) -> RunNetwork:
+    """`load_exported`'s networks alone, for a model of the same config that is there already."""
     folder = Path(folder)
     try:
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
@@ -143,9 +149,7 @@ def load_exported(folder: str | os.PathLike[str], threads: int = 0, model: Detec
     except (OSError, ValueError, KeyError) as error:
         raise ZooError(f"{folder} holds no export of networks; make one with `tfod-zoo export`.") from error
     formats.need(format)
-    if model is None:
-        model = tfod_zoo.build(folder / "pipeline.config")
-    return detector(model, formats.room(format).load(folder, report["networks"], precision, threads))
+    return formats.room(format).load(folder, report["networks"], precision, threads)
 
 
 def _in_words(agreement: Agreement) -> str:

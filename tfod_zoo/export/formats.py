@@ -8,6 +8,7 @@ from types import ModuleType
 from tfod_zoo.errors import UsageError, ZooError
 
 SAVED_MODEL = "saved_model"
+REPORT = "export.json"  # beside every export: what it was made of, and how far it is from it
 # Precisions of each format, its own first. float16 is of the weights only: computed in float32.
 PRECISIONS: dict[str, tuple[str, ...]] = {
     "openvino": ("float32", "float16", "bfloat16", "int8"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import tensorflow as tf
 
-from tfod_zoo.modeling.detection_model import DetectionModel, Network, RunNetwork
+from tfod_zoo.modeling.detection_model import DetectionModel, Network, RunNetwork, as_served
 from tfod_zoo.modeling.placement import for_another_runtime
 
 # Images uint8 [B, H, W, 3] to arrays under the keys of TFOD's serving signature.
@@ -35,9 +35,10 @@ def in_tensorflow(model: DetectionModel) -> RunNetwork:
 
 def detector(model: DetectionModel, run: RunNetwork) -> Detect:
     """`model.detect` with its networks run by `run`."""
+    to_canvas = tf.function(model.to_canvas, reduce_retracing=True, autograph=False)
 
     def detect(images: np.ndarray) -> dict[str, np.ndarray]:
-        detections = model.detect_through(run, tf.constant(images))
+        detections = as_served(model.detect_through(run, *to_canvas(tf.constant(images))))
         return {key: value.numpy() for key, value in detections.items()}
 
     return detect
@@ -53,5 +54,5 @@ def network_inputs(model: DetectionModel, images: Iterable[np.ndarray]) -> dict[
         return run(name, inputs)
 
     for image in images:
-        model.detect_through(run_and_keep, tf.constant(image[None]))
+        model.detect_through(run_and_keep, *model.to_canvas(image[None]))
     return seen

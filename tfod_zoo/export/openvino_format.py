@@ -33,7 +33,7 @@ def load(folder: Path, names: Sequence[str], precision: str, threads: int) -> Ru
     import openvino
 
     core = openvino.Core()
-    options = {"INFERENCE_PRECISION_HINT": _COMPUTES[precision], "PERFORMANCE_HINT": "LATENCY"}
+    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _COMPUTES[precision], "PERFORMANCE_HINT": "LATENCY"}
     if threads:
         options["INFERENCE_NUM_THREADS"] = threads
     compiled: dict[tuple[str, tuple[int, ...]], Any] = {}

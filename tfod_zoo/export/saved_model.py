@@ -23,10 +23,10 @@ import tfod_zoo
 from tfod_zoo.certification.comparison import TOLERANCE, OutputDifference, compare_outputs
 from tfod_zoo.config.pipeline import write_pipeline
 from tfod_zoo.errors import UsageError, ZooError
+from tfod_zoo.export.formats import REPORT
 from tfod_zoo.export.warm_up import write_warm_up
 from tfod_zoo.modeling.detection_model import DetectionModel
 
-REPORT = "export.json"
 _IMAGE_FIELD = "image/encoded"  # of a tf.Example
 # Spec, section 9: one image at a time as arrays of pixels, any number of encoded ones.
 _SIGNATURES = {

@@ -111,11 +111,6 @@ class DetectionModel(tf_keras.Model):
         """The model's variables as a trackable tree with TFOD's attribute names: what a checkpoint calls `model`."""
         raise NotImplementedError
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def canvas_of(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """`to_canvas`, traced once."""
-        return self.to_canvas(images)
-
     @tf.function(reduce_retracing=True)
     def detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """The whole chain from images to detections, as TFOD's SavedModel gives them.
@@ -137,12 +132,12 @@ class DetectionModel(tf_keras.Model):
         """The parts that another runtime can run, the first of which takes the canvas, by name."""
         raise NotImplementedError
 
-    def detect_through(self, run: RunNetwork, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`detect`, with the `networks` run elsewhere and everything between and around them here.
+    def detect_through(self, run: RunNetwork, canvas: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What `postprocess` gives, with the `networks` run elsewhere and everything between and behind them here.
 
         Args:
           run: the name of a network and its input `[B, ...]` -> its outputs.
-          images: as `detect` takes them.
+          canvas, true_image_shapes: of `to_canvas`.
         """
         raise NotImplementedError
 

@@ -15,7 +15,7 @@ from tfod_zoo.modeling.center_net.keypoint_decoding import decode_keypoints
 from tfod_zoo.modeling.center_net.keypoint_losses import keypoint_losses
 from tfod_zoo.modeling.center_net.keypoint_task import KeypointTask, keypoint_tasks
 from tfod_zoo.modeling.center_net.suppression import suppress
-from tfod_zoo.modeling.detection_model import DetectionModel, Network, RunNetwork, as_served
+from tfod_zoo.modeling.detection_model import DetectionModel, Network, RunNetwork
 
 
 class CenterNet(DetectionModel):
@@ -130,15 +130,13 @@ class CenterNet(DetectionModel):
 
         return {"heads": Network(heads, (*self.input_shape_hw, 3))}
 
-    def detect_through(self, run: RunNetwork, images: tf.Tensor) -> dict[str, tf.Tensor]:
+    def detect_through(self, run: RunNetwork, canvas: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
         """See `DetectionModel.detect_through`."""
-        canvas, true_shapes = self.canvas_of(images)
-        return self._decode(dict(zip(self.heads, run("heads", canvas), strict=True)), true_shapes)
+        return self._decode(dict(zip(self.heads, run("heads", canvas), strict=True)), true_image_shapes)
 
     @tf.function(reduce_retracing=True, autograph=False)
     def _decode(self, outputs: dict[str, tf.Tensor], true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
-        predictions = {key: [value] for key, value in outputs.items()}
-        return as_served(self.postprocess(predictions, true_image_shapes))
+        return self.postprocess({key: [value] for key, value in outputs.items()}, true_image_shapes)
 
     def compute_losses(
         self, predictions: dict, groundtruth: dict[str, tf.Tensor], true_image_shapes: tf.Tensor

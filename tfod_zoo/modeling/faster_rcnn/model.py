@@ -10,7 +10,7 @@ from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.modeling import checkpoint
 from tfod_zoo.modeling.boxes import denormalize, normalize
 from tfod_zoo.modeling.conv_style import conv_style
-from tfod_zoo.modeling.detection_model import DetectionModel, Network, RunNetwork, as_served
+from tfod_zoo.modeling.detection_model import DetectionModel, Network, RunNetwork
 from tfod_zoo.modeling.faster_rcnn import post_processing
 from tfod_zoo.modeling.faster_rcnn.anchors import (
     anchor_levels,
@@ -173,7 +173,7 @@ class FasterRCNN(DetectionModel):
         )
 
     def _crop(self, maps: Sequence[tf.Tensor], proposals: Proposals) -> tuple[tf.Tensor, tf.Tensor]:
-        """The proposals normalised to the padded input `[B, P, 4]`, and what they cut out of the maps `[B * P, ...]`."""
+        """Proposals normalised to the padded input `[B, P, 4]`, and what they cut out of the maps `[B * P, ...]`."""
         height, width = self.input_shape_hw
         normalized = normalize(proposals.boxes, (height, width))
         levels = select_levels(normalized, height, width, len(maps)) if len(maps) > 1 else None
@@ -202,16 +202,15 @@ class FasterRCNN(DetectionModel):
             ),
         }
 
-    def detect_through(self, run: RunNetwork, images) -> dict[str, tf.Tensor]:
+    def detect_through(self, run: RunNetwork, canvas: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
         """See `DetectionModel.detect_through`."""
-        canvas, true_shapes = self.canvas_of(images)
         *maps, codes, logits = run("proposals", canvas)
-        boxes, crops = self._glue(maps, codes, logits, true_shapes)
+        proposals, crops = self._proposals_and_crops(maps, codes, logits, true_image_shapes)
         refined, class_logits = run("boxes", crops)
-        return self._finish(refined, class_logits, *boxes, true_shapes)
+        return self._decode(refined, class_logits, proposals, true_image_shapes)
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def _glue(self, maps, codes, logits, true_image_shapes):
+    def _proposals_and_crops(self, maps, codes, logits, true_image_shapes) -> tuple[Proposals, tf.Tensor]:
         anchors, rows = self._anchors_for(learning=False)
         if rows is not None:
             codes, logits = tf.gather(codes, rows, axis=1), tf.gather(logits, rows, axis=1)
@@ -220,14 +219,14 @@ class FasterRCNN(DetectionModel):
         return Proposals(denormalize(normalized, self.input_shape_hw), proposals.count), crops
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def _finish(self, refined, class_logits, boxes, count, true_image_shapes):
+    def _decode(self, refined, class_logits, proposals: Proposals, true_image_shapes) -> dict[str, tf.Tensor]:
         predictions = {
-            "proposal_boxes": boxes,
-            "num_proposals": count,
+            "proposal_boxes": proposals.boxes,
+            "num_proposals": proposals.count,
             "refined_box_encodings": refined,
             "class_predictions_with_background": class_logits,
         }
-        return as_served(self.postprocess(predictions, true_image_shapes))
+        return self.postprocess(predictions, true_image_shapes)
 
     def _anchors_for(self, learning: bool):
         """The anchors, and which rows of the network's outputs they belong to (None: all); spec, section 4.1."""
