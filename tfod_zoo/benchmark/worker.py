@@ -53,7 +53,7 @@ def _measure(entry: Entry, exported: Path | None, on_images: Callable[[int], Non
         model = load_model(entry)
         loaded = tensorflow.load(model, entry.runtime, entry.precision)
     else:
-        model = tfod_zoo.build(exported / "pipeline.config")
+        model = tfod_zoo.build(tfod_zoo.read_pipeline(exported / "pipeline.config"))
         loaded = another.load(model, exported, entry.threads)
     images = np.repeat(picture.photograph_like()[None], entry.batch_size, axis=0)
     timed = timing.time_calls(

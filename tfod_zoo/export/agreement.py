@@ -11,6 +11,7 @@ import numpy as np
 from tfod_zoo.certification.comparison import match
 
 CERTAIN_SCORE = 0.3  # what a user would draw
+_LEAST_OUTPUT = 1e-3  # logits, cells or standard deviations: what is smaller changes no detection
 _SAME_OBJECT_IOU = 0.5  # as COCO's most lenient average precision has it
 
 
@@ -20,8 +21,8 @@ class Bound:
 
     Attributes:
       score: largest difference of the scores of matched detections.
-      network: largest root mean square difference of a network's output, as a share of its standard deviation; None
-        for precisions that are judged by their detections alone.
+      network: largest root mean square difference of a network's output, as a share of its root mean square; None for
+        precisions that are judged by their detections alone.
       matched: least share of the detections over `CERTAIN_SCORE` that are found again.
     """
 
@@ -76,15 +77,17 @@ class Agreement:
         for one, other in zip(ours, theirs, strict=True):
             one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
             error = float(np.sqrt(np.mean((one - other) ** 2))) if one.shape == other.shape else float("inf")
-            spread = float(one.std())
-            self.network_difference = max(self.network_difference, error / spread if spread else error)
+            size = float(np.sqrt(np.mean(one**2)))
+            # NaN, which max() would pass over, is as far as can be.
+            share = error / max(size, _LEAST_OUTPUT)
+            self.network_difference = max(self.network_difference, share if np.isfinite(share) else float("inf"))
 
     def beyond(self, precision: str) -> str:
         """What is over the bound, in words; empty where nothing is."""
         bound = BOUNDS[precision]
         said = []
         if bound.network is not None and not self.network_difference <= bound.network:
-            said.append(f"an output differs by {self.network_difference:.2g} of its spread ({bound.network:g})")
+            said.append(f"an output differs by {self.network_difference:.2g} of its size ({bound.network:g})")
         if self.score_difference > bound.score:
             said.append(f"scores differ by up to {self.score_difference:.2g} ({bound.score:g})")
         if self.matched < bound.matched * self.detections:

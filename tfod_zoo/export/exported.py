@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfod_zoo
-from tfod_zoo.config.pipeline import write_pipeline
+from tfod_zoo.config.pipeline import read_pipeline, write_pipeline
 from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.export import formats
 from tfod_zoo.export.agreement import Agreement
@@ -137,7 +137,7 @@ def load_exported(folder: str | os.PathLike[str], threads: int = 0) -> Detect:
     Raises:
       ZooError: it is no such folder, or the runtime's package is missing.
     """
-    return detector(tfod_zoo.build(Path(folder) / "pipeline.config"), load_networks(folder, threads))
+    return detector(tfod_zoo.build(read_pipeline(Path(folder) / "pipeline.config")), load_networks(folder, threads))
 
 
 def load_networks(folder: str | os.PathLike[str], threads: int = 0) -> RunNetwork:
@@ -156,11 +156,11 @@ def _in_words(agreement: Agreement) -> str:
     if not agreement.detections:
         return (
             f"no detection over the least score on {agreement.images} images, outputs differ by "
-            f"{agreement.network_difference:.1e} of their spread"
+            f"{agreement.network_difference:.1e} of their size"
         )
     return (
         f"{agreement.matched} of {agreement.detections} detections found again on {agreement.images} images, scores "
-        f"within {agreement.score_difference:.1e}, outputs within {agreement.network_difference:.1e} of their spread"
+        f"within {agreement.score_difference:.1e}, outputs within {agreement.network_difference:.1e} of their size"
     )
 
 
