@@ -144,10 +144,13 @@ def test_agreement_counts_what_a_user_would_draw():
     assert (agreement.detections, agreement.matched) == (2, 2)
     assert agreement.score_difference == pytest.approx(0.01)
     assert agreement.beyond("float32") and not agreement.beyond("int8")
+    tied = detections([0.9, 0.5, 0.49], [one, other, one], [1, 2, 3])  # a list whose end any of them may have
+    agreement.add(tied, detections([0.9], [one], [1]))
+    assert (agreement.detections, agreement.matched) == (3, 3)
     agreement.add(model, detections([0.9, 0.5], [one, one], [1, 2]))  # elsewhere
     agreement.add(model, detections([0.9, 0.5], [one, other], [1, 1]))  # another class
-    assert (agreement.images, agreement.detections, agreement.matched) == (3, 6, 4)
-    assert "4 of 6 detections" in agreement.beyond("int8")
+    assert (agreement.images, agreement.detections, agreement.matched) == (4, 7, 5)
+    assert "5 of 7 detections" in agreement.beyond("int8")
 
 
 def test_a_network_s_outputs_are_compared_by_their_size():

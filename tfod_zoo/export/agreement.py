@@ -12,6 +12,7 @@ from tfod_zoo.certification.comparison import match
 
 CERTAIN_SCORE = 0.3  # what a user would draw
 _LEAST_OUTPUT = 1e-3  # logits, cells or standard deviations: what is smaller changes no detection
+_TIE = 2e-2  # as far as scores may move
 _SAME_OBJECT_IOU = 0.5  # as COCO's most lenient average precision has it
 
 
@@ -46,7 +47,8 @@ class Agreement:
     """Adds up over images.
 
     Attributes:
-      images, detections: compared; detections are the model's over `CERTAIN_SCORE`.
+      images, detections: compared; detections are the model's over `CERTAIN_SCORE` that clearly beat the last of its
+        list.
       matched: those that the other has too: same class, IoU at least one half.
       score_difference: largest, over the matched ones.
       network_difference: largest over outputs and images, see `Bound.network`.
@@ -62,7 +64,9 @@ class Agreement:
         """One image's detections of both, with a leading axis of 1."""
         keys = ("detection_scores", "detection_boxes", "detection_classes")
         first, second = ({key: np.asarray(side[key][0], np.float64) for key in keys} for side in (model, other))
-        certain = np.flatnonzero(first["detection_scores"] > CERTAIN_SCORE)
+        # Scores this near the end of the list may give way to others that are as good.
+        end = first["detection_scores"].min() + _TIE if first["detection_scores"].size else 0.0
+        certain = np.flatnonzero(first["detection_scores"] > max(CERTAIN_SCORE, end))
         pairs, _ = match(first, second, certain)
         boxes, theirs = first["detection_boxes"][pairs[:, 0]], second["detection_boxes"][pairs[:, 1]]
         same = _iou(boxes, theirs) >= _SAME_OBJECT_IOU

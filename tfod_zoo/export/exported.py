@@ -137,7 +137,8 @@ def load_exported(folder: str | os.PathLike[str], threads: int = 0) -> Detect:
     Raises:
       ZooError: it is no such folder, or the runtime's package is missing.
     """
-    return detector(tfod_zoo.build(read_pipeline(Path(folder) / "pipeline.config")), load_networks(folder, threads))
+    run = load_networks(folder, threads)
+    return detector(tfod_zoo.build(read_pipeline(Path(folder) / "pipeline.config")), run)
 
 
 def load_networks(folder: str | os.PathLike[str], threads: int = 0) -> RunNetwork:

@@ -11,8 +11,8 @@ import numpy as np
 from tfod_zoo.export.networks import traced
 from tfod_zoo.modeling.detection_model import Network, RunNetwork
 
-# A processor with bfloat16 matrix units would otherwise compute everything in it, unasked.
-_COMPUTES = {"float32": "f32", "float16": "f32", "bfloat16": "bf16", "int8": "f32"}
+# What is left to floating point. A processor with bfloat16 matrix units would otherwise compute all of it so, unasked.
+_COMPUTES = {"float32": "f32", "float16": "f32", "bfloat16": "bf16", "int8": "bf16"}
 
 
 def convert(name: str, network: Network, folder: Path, precision: str, inputs: Sequence[np.ndarray]) -> None:
@@ -33,7 +33,9 @@ def load(folder: Path, names: Sequence[str], precision: str, threads: int) -> Ru
     import openvino
 
     core = openvino.Core()
-    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _COMPUTES[precision], "PERFORMANCE_HINT": "LATENCY"}
+    has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    computes = _COMPUTES[precision] if has_bfloat16 else "f32"
+    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": computes, "PERFORMANCE_HINT": "LATENCY"}
     if threads:
         options["INFERENCE_NUM_THREADS"] = threads
     compiled: dict[tuple[str, tuple[int, ...]], Any] = {}
