@@ -1,9 +1,10 @@
 """One benchmark entry, measured in a process of its own, so that no entry's memory or failure touches another's.
 
-    echo '{"model": ...}' | python -m tfod_zoo.benchmark.worker
+    echo '{"model": ...}' | python -m tfod_zoo.benchmark.worker [MATCHES.npz]
 
 reads an `Entry` as JSON from standard input and writes its row as the last line of standard output, in JSON; lines
-before it, {"evaluated": N}, are progress. Everything else that is printed on the way goes to standard error.
+before it, {"evaluated": N}, are progress. With a data set, its matches of each image go to MATCHES.npz. Everything else
+that is printed on the way goes to standard error.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ from tfod_zoo.benchmark.entry import Entry
 from tfod_zoo.errors import ZooError
 
 
-def measure(entry: Entry, on_images: Callable[[int], None] = lambda done: None) -> dict[str, Any]:
+def measure(
+    entry: Entry, on_images: Callable[[int], None] = lambda done: None, matches: Path | None = None
+) -> dict[str, Any]:
     """The measured fields of the entry's row; `on_images` hears how many images mAP has seen.
+
+    `matches` is a file to keep the matches on each image in (`image_matches`), where boxes are measured.
 
     Latency is of `detect`, end to end: from uint8 images of `picture.HEIGHT` x `picture.WIDTH` in host memory to
     detections in host memory, resizing and post-processing included. Memory is the whole process's, read before
@@ -52,11 +57,14 @@ def measure(entry: Entry, on_images: Callable[[int], None] = lambda done: None) 
         "gflop": operations.network_operations(model) / 1e9,
     }
     if entry.dataset:
-        row.update(_evaluate(model, entry, on_images))
+        row.update(_evaluate(model, entry, on_images, matches))
     return row
 
 
-def _evaluate(model: Any, entry: Entry, on_images: Callable[[int], None]) -> dict[str, Any]:
+def _evaluate(
+    model: Any, entry: Entry, on_images: Callable[[int], None], matches: Path | None
+) -> dict[str, Any]:
+    from tfod_zoo.benchmark.image_matches import matches_of
     from tfod_zoo.evaluation.pipeline_data import evaluate_pipeline, with_eval_data
 
     dataset = None if entry.dataset == "config" else entry.dataset
@@ -68,8 +76,17 @@ def _evaluate(model: Any, entry: Entry, on_images: Callable[[int], None]) -> dic
         images = done
         on_images(done)
 
-    metrics = evaluate_pipeline(model, pipeline, limit=entry.limit, on_progress=on_progress)
-    return {"metrics": metrics, "evaluated_images": images}
+    def keep(evaluator: Any) -> None:
+        if matches:
+            matches_of(evaluator).save(matches)
+
+    metrics = evaluate_pipeline(
+        model, pipeline, limit=entry.limit, per_category=True, on_progress=on_progress, on_boxes=keep
+    )
+    per_category = metrics.pop("per_category", None)  # a model without boxes has none
+    by_class = {"per_class_ap": per_category} if per_category else {}
+    kept = {"matches": matches.name} if matches and matches.is_file() else {}
+    return {"metrics": metrics, "evaluated_images": images, **by_class, **kept}
 
 
 def _load_model(entry: Entry) -> Any:
@@ -102,13 +119,14 @@ def main() -> int:
     os.dup2(2, 1)  # whatever libraries print must not mix with the row
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     entry = Entry.from_json(json.load(sys.stdin))
+    matches = Path(sys.argv[1]) if len(sys.argv) > 1 else None
 
     def write(line: dict[str, Any]) -> None:
         row_stream.write(json.dumps(line) + "\n")
         row_stream.flush()
 
     try:
-        row: dict[str, Any] = {"status": "ok", **measure(entry, lambda done: write({"evaluated": done}))}
+        row: dict[str, Any] = {"status": "ok", **measure(entry, lambda done: write({"evaluated": done}), matches)}
     except ZooError as error:
         row = {"status": "failed", "reason": str(error)}
     except Exception as error:  # any failure is a row with its reason; the trace goes to the log

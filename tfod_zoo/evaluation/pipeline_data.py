@@ -10,6 +10,8 @@ from tfod_zoo.config.label_map import COCO_LABEL_MAP, LabelMap, read_label_map
 from tfod_zoo.errors import UsageError
 
 if TYPE_CHECKING:
+    from pycocotools.cocoeval import COCOeval
+
     from tfod_zoo.data.errors import DataProblems
 
 _PERSON = "/m/01g317"  # its name in COCO's label map
@@ -74,6 +76,7 @@ def evaluate_pipeline(
     per_category: bool = False,
     on_progress: Callable[[int], None] | None = None,
     problems: DataProblems | None = None,
+    on_boxes: Callable[[COCOeval], None] | None = None,
 ) -> dict[str, Any]:
     """`evaluate` on the data of the pipeline's first eval reader; see `tfod_zoo.evaluation.coco.evaluate`.
 
@@ -84,5 +87,6 @@ def evaluate_pipeline(
 
     dataset = build_dataset(pipeline, training=False, batch_size=batch_size, problems=problems)
     return evaluate(
-        model, dataset, eval_label_map(pipeline), limit=limit, per_category=per_category, on_progress=on_progress
+        model, dataset, eval_label_map(pipeline), limit=limit, per_category=per_category, on_progress=on_progress,
+        on_boxes=on_boxes,
     )
