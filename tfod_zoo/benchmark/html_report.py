@@ -56,7 +56,7 @@ def html_report(rows: Sequence[Row], notes: Sequence[str]) -> str:
         _section("By size of the object", _by_size(finished)),
         _section("AP by class", _by_class(finished)),
         _section("How it was measured", _list(escape(note) for note in notes)),
-        _section("Machine", _machines(rows)),
+        _section("Machine", _machines([row for _, row in finished] or rows)),
         _section("Command", _commands(rows)),
     ]
     times = sorted(row["time"] for row in rows if "time" in row)
@@ -168,7 +168,7 @@ def _speed_accuracy(
             crosses[model_name(row)] = Point(speed, there, "", title)
     if not points:
         return ""
-    front = ", ".join(point.title for point in pareto_front(points))
+    front = ", ".join(f"{point.label} ({point.x:.1f} ms, {point.y:.1f} %)" for point in pareto_front(points))
     kind = "" if measured else ", as published (not measured here)"
     picture = scatter(points, list(crosses.values()), axis + kind,
                       f"{len(points)} rows by milliseconds an image and {axis}{kind}. Pareto front: {front}.")

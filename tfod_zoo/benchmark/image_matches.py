@@ -6,6 +6,7 @@ weights the sum is pycocotools' own mAP.
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ class ImageMatches:
             with np.load(path) as arrays:
                 values = {name: arrays[name] for name in cls.__annotations__}
             return cls(**values | {"num_images": int(values["num_images"])})
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise ZooError(
                 f"{path} does not hold the matches of a benchmark row ({error}); measure the row again."
             ) from error

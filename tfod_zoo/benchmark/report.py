@@ -74,7 +74,8 @@ def markdown_report(rows: Sequence[Row]) -> str:
     doubts = [f"- {_plain(row_title(row))}: {doubt}" for row in rows for doubt in timing_doubts(row)]
     if doubts:
         lines += ["Doubts about timings:", "", *doubts, ""]
-    for facts in dict.fromkeys(tuple(machine_facts(row).items()) for row in rows):
+    finished = [row for row in rows if row["status"] == "ok"]
+    for facts in dict.fromkeys(tuple(machine_facts(row).items()) for row in finished or rows):
         lines += ["Measured on:", "", *(f"- {name}: {value}" for name, value in facts), ""]
     lines += [f"- {note}" for note in _notes(rows)] + [""]
     commands = [text for text in dict.fromkeys(row.get("command") for row in rows) if text]
