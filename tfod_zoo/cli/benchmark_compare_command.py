@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 
 from tfod_zoo.errors import UsageError
 
@@ -32,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
     if not args.map_tolerance >= 0:
         raise UsageError(f"--map-tolerance {args.map_tolerance:g} is below 0; give percentage points, such as 1.")
     comparison = compare(
-        args.before, args.after, tolerance=float(match[1]) / 100, map_tolerance=args.map_tolerance
+        args.before, args.after, tolerance=float(match[1]) / 100, map_tolerance=args.map_tolerance,
+        on_row=lambda title: print(f"comparing {title} ...", file=sys.stderr),
     )
     if args.json:
         print(comparison.to_json())
