@@ -114,7 +114,22 @@ def test_what_does_not_fit_in_the_time_budget_is_a_row_and_measured_later(tmp_pa
 
 def test_a_worker_is_ended_with_the_time_budget():
     row = run_worker(Entry(MOBILENET, **QUICK), budget=TimeBudget(0.05))
-    assert row["status"] == "skipped" and "time budget" in row["reason"]
+    assert row["status"] == "skipped" and "needs more than" in row["reason"]
+    assert 0 < row["ended_after_seconds"] <= 0.05
+
+
+def test_an_entry_too_long_for_the_budget_leaves_it_to_the_others(tmp_path):
+    def measure(entry):
+        too_long = entry.batch_size == 1
+        return {"status": "skipped", "reason": "", "ended_after_seconds": 100.0} if too_long else fast(entry)
+
+    run_sweep(entries(1), tmp_path, measure=measure, budget=TimeBudget(100, clock=lambda: 0.0))
+    measured = []
+    rows = run_sweep(entries(1, 2), tmp_path, budget=TimeBudget(110, clock=lambda: 0.0),
+                     measure=lambda entry: measured.append(entry.batch_size) or fast(entry))
+    assert measured == [2] and [row["status"] for row in rows] == ["skipped", "ok"]
+    rows = run_sweep(entries(1, 2), tmp_path, measure=fast, budget=TimeBudget(200, clock=lambda: 0.0))
+    assert [row["status"] for row in rows] == ["ok", "ok"]
 
 
 def test_the_time_left_and_the_peaks_of_the_machine(tmp_path):

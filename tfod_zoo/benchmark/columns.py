@@ -94,6 +94,7 @@ def _percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
 
 
+P50 = Column("p50 ms", lambda row: row.get("p50_ms"))
 COLUMNS = (
     Column("model", model_name),
     Column("weights", lambda row: row["weights"]),
@@ -101,7 +102,7 @@ COLUMNS = (
     Column("precision", precision),
     Column("canvas", lambda row: "x".join(map(str, row["canvas"])) if "canvas" in row else None),
     Column("batch", lambda row: row["entry"]["batch_size"]),
-    Column("p50 ms", lambda row: row.get("p50_ms")),
+    P50,
     Column("p90 ms", lambda row: row.get("p90_ms")),
     Column("p99 ms", lambda row: row.get("p99_ms")),
     Column("mean ms", lambda row: row.get("mean_ms")),
@@ -124,5 +125,5 @@ COLUMNS = (
 
 
 def columns_with_values(rows: Sequence[Row]) -> list[Column]:
-    """Those of `COLUMNS` that some row has a value for."""
-    return [column for column in COLUMNS if any(column.value(row) is not None for row in rows)]
+    """Those of `COLUMNS` that some row has a value for; the median latency always."""
+    return [column for column in COLUMNS if column is P50 or any(column.value(row) is not None for row in rows)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tfod_zoo.benchmark.columns import (
     COLUMNS,
+    P50,
     Column,
     Row,
     box_map,
@@ -123,7 +124,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
 
 
 def _shown(column: Column, row: Row) -> str:
-    if row["status"] != "ok" and column.title == "p50 ms":
+    if row["status"] != "ok" and column is P50:
         return row["status"]
     return _plain(column.shown(row))
 

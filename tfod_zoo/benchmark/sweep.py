@@ -30,6 +30,7 @@ from tfod_zoo.zoo.registry import get_model, list_models
 
 RESULTS_FILE = "results.jsonl"
 MATCHES_FOLDER = "matches"  # beside it
+_MARGIN = 1.2  # so much more time than the last try had makes another one worth it
 _PATTERN_CHARACTERS = "*?["
 
 Row = dict[str, Any]
@@ -129,6 +130,11 @@ def run_sweep(
         for row in read_rows(results)
         if row["status"] == "ok" and row["machine"] == machine
     }
+    # An entry that once was ended for lack of time must not use up every later budget, too.
+    too_short = {
+        Entry.from_json(row["entry"]).key: row["ended_after_seconds"]
+        for row in read_rows(results) if "ended_after_seconds" in row
+    }
     missing = [entry for entry in entries if entry.key not in finished]
     of_all: Row = {"command": command} if command else {}
     if missing and peaks:
@@ -149,8 +155,8 @@ def run_sweep(
                 "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 **of_all,
             }
-            if budget and budget.left == 0:
-                row |= skipped(budget)
+            if budget and budget.left is not None and budget.left <= _MARGIN * too_short.get(entry.key, 0.0):
+                row |= skipped(budget, too_short.get(entry.key))
             else:
                 if on_start:
                     on_start(index, entry, len(missing) * sum(durations) / len(durations) if durations else None)
@@ -174,12 +180,17 @@ def matches_file(folder: str | Path, entry: Entry) -> Path | None:
     return Path(folder) / MATCHES_FOLDER / (hashlib.sha256(entry.key.encode()).hexdigest()[:16] + ".npz")
 
 
-def skipped(budget: TimeBudget) -> Row:
-    """The fields of a row that the time budget left no time for."""
+def skipped(budget: TimeBudget, ended_after: float | None = None) -> Row:
+    """The fields of a row that the time budget left no time for; `ended_after` seconds it was not done yet."""
     assert budget.seconds is not None
+    if ended_after is None:
+        reason = f"the time budget of {format_duration(budget.seconds)} was used up; run the same command again"
+        return {"status": "skipped", "reason": reason}
     return {
         "status": "skipped",
-        "reason": f"the time budget of {format_duration(budget.seconds)} was used up; run the same command again",
+        "reason": f"it needs more than the {format_duration(ended_after)} that were left of a time budget; run the "
+                  "same command again, with a larger budget if it is alone",
+        "ended_after_seconds": ended_after,
     }
 
 
@@ -251,7 +262,7 @@ def run_worker(
             if alarm:
                 alarm.cancel()
         if budget and out_of_time.is_set():
-            return skipped(budget)
+            return skipped(budget, seconds)
         if process.returncode == 0 and "status" in line:
             return line
         log.seek(0)
