@@ -125,5 +125,7 @@ def timing_doubts(row: dict[str, Any]) -> list[str]:
             "TF_NUM_INTRAOP_THREADS set."
         )
     if others > _BUSY:
-        doubts.append(f"Other processes used {others:.1f} of its {allowed} cores meanwhile: the machine was not quiet.")
+        doubts.append(
+            f"Other processes took {others:.1f} of the cores allowed to it ({allowed}): the machine was not quiet."
+        )
     return doubts
