@@ -1,9 +1,10 @@
 """One benchmark entry, measured in a process of its own, so that no entry's memory or failure touches another's.
 
-    echo '{"model": ...}' | python -m tfod_zoo.benchmark.worker
+    echo '{"model": ...}' | python -m tfod_zoo.benchmark.worker [MATCHES.npz]
 
 reads an `Entry` as JSON from standard input and writes its row as the last line of standard output, in JSON; lines
-before it, {"evaluated": N}, are progress. Everything else that is printed on the way goes to standard error.
+before it, {"evaluated": N}, are progress. With a data set, its matches of each image go to MATCHES.npz. Everything else
+that is printed on the way goes to standard error.
 """
 
 from __future__ import annotations
@@ -25,8 +26,12 @@ from tfod_zoo.export import formats
 from tfod_zoo.export.formats import REPORT
 
 
-def measure(entry: Entry, on_images: Callable[[int], None] = lambda done: None) -> dict[str, Any]:
+def measure(
+    entry: Entry, on_images: Callable[[int], None] = lambda done: None, matches: Path | None = None
+) -> dict[str, Any]:
     """The measured fields of the entry's row; `on_images` hears how many images mAP has seen.
+
+    `matches` is a file to keep the matches on each image in (`image_matches`), where boxes are measured.
 
     Latency is of `detect`, end to end: from uint8 images of `picture.HEIGHT` x `picture.WIDTH` in host memory to
     detections in host memory, resizing and post-processing included. Memory is the whole process's, read before
@@ -34,12 +39,14 @@ def measure(entry: Entry, on_images: Callable[[int], None] = lambda done: None) 
     process of their own.
     """
     if entry.runtime not in formats.PRECISIONS:
-        return _measure(entry, None, on_images)
+        return _measure(entry, None, on_images, matches)
     with tempfile.TemporaryDirectory() as folder:
-        return _measure(entry, export_apart(entry, Path(folder)), on_images)
+        return _measure(entry, export_apart(entry, Path(folder)), on_images, matches)
 
 
-def _measure(entry: Entry, exported: Path | None, on_images: Callable[[int], None]) -> dict[str, Any]:
+def _measure(
+    entry: Entry, exported: Path | None, on_images: Callable[[int], None], matches: Path | None
+) -> dict[str, Any]:
     import numpy as np
     import tensorflow as tf
 
@@ -71,11 +78,14 @@ def _measure(entry: Entry, exported: Path | None, on_images: Callable[[int], Non
         "gflop": operations.network_operations(model) / 1e9,
     }
     if entry.dataset:
-        row.update(_evaluate(model, loaded.detect_step, entry, on_images))
+        row.update(_evaluate(model, loaded.detect_step, entry, on_images, matches))
     return row
 
 
-def _evaluate(model: Any, detect_step: Any, entry: Entry, on_images: Callable[[int], None]) -> dict[str, Any]:
+def _evaluate(
+    model: Any, detect_step: Any, entry: Entry, on_images: Callable[[int], None], matches: Path | None
+) -> dict[str, Any]:
+    from tfod_zoo.benchmark.image_matches import matches_of
     from tfod_zoo.evaluation.pipeline_data import evaluate_pipeline, with_eval_data
 
     dataset = None if entry.dataset == "config" else entry.dataset
@@ -87,8 +97,23 @@ def _evaluate(model: Any, detect_step: Any, entry: Entry, on_images: Callable[[i
         images = done
         on_images(done)
 
-    metrics = evaluate_pipeline(model, pipeline, limit=entry.limit, on_progress=on_progress, detect_step=detect_step)
-    return {"metrics": metrics, "evaluated_images": images}
+    def keep(evaluator: Any) -> None:
+        if matches:
+            matches_of(evaluator).save(matches)
+
+    metrics = evaluate_pipeline(
+        model,
+        pipeline,
+        limit=entry.limit,
+        per_category=True,
+        on_progress=on_progress,
+        on_boxes=keep,
+        detect_step=detect_step,
+    )
+    per_category = metrics.pop("per_category", None)  # a model without boxes has none
+    by_class = {"per_class_ap": per_category} if per_category else {}
+    kept = {"matches": matches.name} if matches and matches.is_file() else {}
+    return {"metrics": metrics, "evaluated_images": images, **by_class, **kept}
 
 
 def _device_name(tf: Any) -> str:
@@ -104,13 +129,14 @@ def main() -> int:
     os.dup2(2, 1)  # whatever libraries print must not mix with the row
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     entry = Entry.from_json(json.load(sys.stdin))
+    matches = Path(sys.argv[1]) if len(sys.argv) > 1 else None
 
     def write(line: dict[str, Any]) -> None:
         row_stream.write(json.dumps(line) + "\n")
         row_stream.flush()
 
     try:
-        row: dict[str, Any] = {"status": "ok", **measure(entry, lambda done: write({"evaluated": done}))}
+        row: dict[str, Any] = {"status": "ok", **measure(entry, lambda done: write({"evaluated": done}), matches)}
     except ZooError as error:
         row = {"status": "failed", "reason": str(error)}
     except Exception as error:  # any failure is a row with its reason; the trace goes to the log

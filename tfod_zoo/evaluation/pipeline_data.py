@@ -10,6 +10,8 @@ from tfod_zoo.config.label_map import COCO_LABEL_MAP, LabelMap, read_label_map
 from tfod_zoo.errors import UsageError
 
 if TYPE_CHECKING:
+    from pycocotools.cocoeval import COCOeval
+
     from tfod_zoo.data.errors import DataProblems
     from tfod_zoo.evaluation.coco import DetectStep
 
@@ -76,6 +78,7 @@ def evaluate_pipeline(
     on_progress: Callable[[int], None] | None = None,
     problems: DataProblems | None = None,
     detect_step: DetectStep | None = None,
+    on_boxes: Callable[[COCOeval], None] | None = None,
 ) -> dict[str, Any]:
     """`evaluate` on the data of the pipeline's first eval reader; see `tfod_zoo.evaluation.coco.evaluate`.
 
@@ -93,4 +96,5 @@ def evaluate_pipeline(
         per_category=per_category,
         on_progress=on_progress,
         detect_step=detect_step,
+        on_boxes=on_boxes,
     )
