@@ -178,6 +178,12 @@ def test_wrong_use_is_one_sentence(boxes, tmp_path, capsys):
         assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_missing_package_is_one_sentence(boxes, tmp_path, monkeypatch):
+    monkeypatch.setitem(formats._RUNS, "litert", ("no_such_package",))
+    with pytest.raises(ZooError, match=r"pip install 'tfod-zoo\[litert\]'"):
+        export_networks(boxes, tmp_path, IMAGES, format="litert")
+
+
 def test_the_command_writes_what_it_can_and_names_what_it_refuses(tmp_path, capsys):
     (tmp_path / "model").mkdir()
     tfod_zoo.write_pipeline(tfod_zoo.generate_pipeline(BOXES, image_size=64), tmp_path / "model" / "pipeline.config")

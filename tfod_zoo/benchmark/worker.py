@@ -55,7 +55,8 @@ def _measure(
     from tfod_zoo.benchmark.runtimes import tensorflow
 
     before = machine.peak_memory_bytes()
-    tf.config.threading.set_intra_op_parallelism_threads(entry.threads)
+    if entry.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(entry.threads)
     if exported is None:
         model = load_model(entry)
         loaded = tensorflow.load(model, entry.runtime, entry.precision)

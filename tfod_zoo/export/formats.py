@@ -15,11 +15,11 @@ PRECISIONS: dict[str, tuple[str, ...]] = {
     "litert": ("float32", "float16", "dynamic", "int8"),
     "onnx": ("float32",),
 }
-# What `pip install` needs beyond the package: the modules, and the extra that brings them.
-_NEEDED: dict[str, tuple[str, ...]] = {
-    "openvino": ("openvino",),
-    "litert": (),
-    "onnx": ("onnx", "onnxruntime", "tf2onnx"),
+# Modules beyond this package's own: to run a format, and to convert to it. The extra of its name brings them.
+_RUNS: dict[str, tuple[str, ...]] = {"openvino": ("openvino",), "litert": (), "onnx": ("onnxruntime",)}
+_CONVERTS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("openvino", "int8"): ("nncf",),
+    ("onnx", "float32"): ("onnx", "tf2onnx"),
 }
 
 
@@ -31,19 +31,17 @@ def check(name: str, precision: str) -> None:
         raise UsageError(f'{name} has no precision "{precision}"; use {", ".join(PRECISIONS[name])}.')
 
 
-def need(name: str, precision: str = "float32") -> None:
-    """Imports what converts to a format, and runs it.
+def need(name: str, to_convert: str | None = None) -> None:
+    """Imports what runs a format and, where `to_convert` is a precision, what converts to it.
 
     Raises:
       ZooError: it is not installed, or does not work here.
     """
-    for module in (*_NEEDED[name], *(("nncf",) if (name, precision) == ("openvino", "int8") else ())):
+    for module in (*_RUNS[name], *(_CONVERTS.get((name, to_convert), ()) if to_convert else ())):
         try:
             importlib.import_module(module)
         except ImportError as error:
-            raise ZooError(
-                f"{name} {precision} needs the package {module} ({error}); pip install 'tfod-zoo[{name}]'."
-            ) from error
+            raise ZooError(f"{name} needs the package {module} ({error}); pip install 'tfod-zoo[{name}]'.") from error
 
 
 def room(name: str) -> ModuleType:
