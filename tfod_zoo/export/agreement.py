@@ -86,11 +86,16 @@ class Agreement:
             share = error / max(size, _LEAST_OUTPUT)
             self.network_difference = max(self.network_difference, share if np.isfinite(share) else float("inf"))
 
+    def outputs_beyond(self, precision: str) -> bool:
+        """Whether the networks alone are over their bound."""
+        bound = BOUNDS[precision].network
+        return bound is not None and not self.network_difference <= bound
+
     def beyond(self, precision: str) -> str:
         """What is over the bound, in words; empty where nothing is."""
         bound = BOUNDS[precision]
         said = []
-        if bound.network is not None and not self.network_difference <= bound.network:
+        if self.outputs_beyond(precision):
             said.append(f"an output differs by {self.network_difference:.2g} of its size ({bound.network:g})")
         if self.score_difference > bound.score:
             said.append(f"scores differ by up to {self.score_difference:.2g} ({bound.score:g})")

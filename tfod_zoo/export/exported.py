@@ -55,8 +55,8 @@ def export_networks(
       images: uint8 `[H, W, 3]` each, to compare on.
       format, precision: of `formats.PRECISIONS`.
       made_of: what the weights are, for the record.
-      trained: False for random weights: near scores change places at a breath, so int8 and dynamic are then kept
-        whatever they differ, and the figures say it.
+      trained: False for random weights: near scores change places at a breath, so lower precisions are then judged by
+        the networks' outputs alone (int8 and dynamic not at all), and the figures say how detections differ.
       calibration: images that int8 is fitted to; those compared on by default.
       say: takes a line for the user.
 
@@ -98,7 +98,7 @@ def export_networks(
             "beyond_bounds": beyond,
             "versions": {"tfod_zoo": tfod_zoo.__version__, **_versions()},
         }
-        if beyond and (trained or precision not in ("int8", "dynamic")):
+        if beyond and (trained or precision == "float32" or agreement.outputs_beyond(precision)):
             raise ZooError(f"{format} {precision} is too far from the model, so it was not kept: {beyond}.")
         (unfinished / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         replace(unfinished, place)
