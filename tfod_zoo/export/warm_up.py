@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,8 +16,8 @@ MOST_REQUESTS = 1000
 _SIGNATURE = "serving_default"
 
 
-def write_warm_up(saved_model: Path, inputs: Iterable[tf.Tensor]) -> int:
-    """Writes a request for each of the inputs, the first `MOST_REQUESTS`, beside a SavedModel; returns how many.
+def write_warm_up(saved_model: Path, inputs: Iterable[tf.Tensor]) -> None:
+    """Writes a request for each of the inputs, the first `MOST_REQUESTS`, beside a SavedModel.
 
     Args:
       saved_model: its folder.
@@ -24,13 +25,8 @@ def write_warm_up(saved_model: Path, inputs: Iterable[tf.Tensor]) -> int:
     """
     place = saved_model / WARM_UP_FILE
     place.parent.mkdir(exist_ok=True)
-    count = 0
     with tf.io.TFRecordWriter(str(place)) as writer:
-        for value in inputs:
-            if count == MOST_REQUESTS:
-                break
+        for value in itertools.islice(inputs, MOST_REQUESTS):
             request = PredictRequest(inputs={"input_tensor": tf.make_tensor_proto(value)})
             request.model_spec.signature_name = _SIGNATURE
             writer.write(PredictionLog(predict_log=PredictLog(request=request)).SerializeToString())
-            count += 1
-    return count

@@ -12,7 +12,7 @@ _MOST_CHANNELS = 96
 
 @tf.custom_gradient
 def plus_bias(x: tf.Tensor, bias: tf.Tensor):
-    """`x + bias` along the last axis, with the bias's gradient as a matrix product.
+    """`x + bias`, `[B, H, W, K]` and `[K]` of one float type, with the bias's gradient as a matrix product.
 
     TensorFlow joins the usual one with the kernel's into one operation, which on a CPU takes up to ten times as long as
     the two (TensorFlow 2.20, 1x1 kernels at 128x128); as a sum over three axes it takes as long as that.
@@ -26,7 +26,11 @@ def plus_bias(x: tf.Tensor, bias: tf.Tensor):
 
 
 def normalizes(norm: tf_keras.layers.BatchNormalization, in_channels: int) -> bool:
-    """Whether `convolve_and_normalize` can be had for what is being built, and is the faster way to train."""
+    """Whether `convolve_and_normalize` can be had for what is being built, and is the faster way to train.
+
+    Args:
+      norm: the batch norm behind the convolution. in_channels: C of the convolution's input.
+    """
     return (
         in_channels <= _MOST_CHANNELS
         and norm.compute_dtype == "float32"
@@ -42,7 +46,7 @@ def convolve_and_normalize(
 
     Mean m and covariance S of the input's channels give the statistics of the outputs: k.m and k.S.k for a kernel k.
     They are known before the convolution, then, and it normalises as it goes: of a dozen passes over the wide map and
-    its gradient, five remain.
+    its gradient, four remain.
 
     Args:
       x: `[B, H, W, C]` float32. kernel: `[1, 1, C, K]`.

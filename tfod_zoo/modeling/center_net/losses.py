@@ -24,7 +24,7 @@ def penalty_reduced_focal(
 
     @tf.custom_gradient
     def focal(logits: tf.Tensor):
-        # The network's largest maps: on a CPU, XLA passes over them once, operations of their own two dozen times.
+        # The network's largest maps: on a CPU, XLA passes over them a few times, single operations two dozen times.
         compiled = tf.function(_loss_and_slope, jit_compile=True, autograph=False)
         loss, slope = (compiled if on_plain_cpu() else _loss_and_slope)(logits, targets, weights, alpha, beta)
         return tf.reduce_sum(loss), lambda upstream: upstream * slope
