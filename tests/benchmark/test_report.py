@@ -76,3 +76,16 @@ def test_every_line_of_the_table_has_every_column():
     assert len(table) == 4
     assert len({line.count("|") for line in table}) == 1
     assert "p99 ms" in table[0] and "mAP %" not in table[0].replace("published mAP %", ""), "no column without figures"
+
+
+def test_an_export_stands_beside_the_float32_model(tmp_path):
+    export = {"agreement": {"images": 4, "detections": 20, "matched": 19}, "versions": {"openvino": "2026.1"}}
+    entries = [Entry("a_model", dataset="d"), Entry("a_model", dataset="d", runtime="openvino", precision="int8"),
+               Entry("a_model", batch_size=8, runtime="openvino", precision="int8"), Entry("b_model", runtime="onnx")]
+    rows = [row(entries[0], metrics=0.25), row(entries[1], metrics=0.2475, export=export),
+            row(entries[2], export=export), row(entries[3])]
+    float32, int8, batch, alone = cells(write_reports(rows, tmp_path)[2])
+    assert float(int8["mAP change"]) == float(batch["mAP change"]) == -0.25
+    assert float32["mAP change"] == alone["mAP change"] == float32["found again %"] == ""
+    assert float(int8["found again %"]) == 95.0
+    assert "openvino 2026.1" in (tmp_path / "report.md").read_text()

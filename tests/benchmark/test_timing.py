@@ -119,6 +119,7 @@ ON_ONE_CORE = {"device": "CPU", "cores_used": 1.02, "cores_allowed": 2, "cores_u
         ({"cores_used": 1.9}, ""),
         ({"cores_used_by_others": 0.9}, "Other processes took 0.9"),  # its cores were taken: no fault of its own
         ({"machine": {"intra_op_threads": 1}}, ""),
+        ({"entry": {"threads": 1}}, ""),
         ({"device": "NVIDIA H100"}, ""),
         ({"cores_allowed": 1}, "affinity mask allowed one core of the machine's 2"),
         ({"cores_allowed": 1, "cores_of_machine": 1}, ""),

@@ -94,6 +94,12 @@ def _percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
 
 
+def _found_again(row: Row) -> float | None:
+    """Of the model's detections over 0.3, those that an export has too, in percent; None where it was not compared."""
+    agreement = row.get("export", {}).get("agreement", {})
+    return 100 * agreement["matched"] / agreement["detections"] if agreement.get("detections") else None
+
+
 P50 = Column("p50 ms", lambda row: row.get("p50_ms"))
 COLUMNS = (
     Column("model", model_name),
@@ -115,9 +121,11 @@ COLUMNS = (
     Column("GFLOP", lambda row: row.get("gflop")),
     Column("of matmul peak %", lambda row: _percent(peak_share(row)), 0),
     Column("mAP %", box_map),
+    Column("mAP change", lambda row: row.get("map_change"), 2),
     Column("AP50 %", metric(_MAP50)),
     *(Column(f"mAP {size} %", metric(f"{_MAP} ({size})")) for size in _SIZES),
     Column("keypoint mAP %", keypoint_map),
+    Column("found again %", _found_again),
     Column("published ms", lambda row: row["published"].get("speed_ms")),
     Column("published mAP %", lambda row: row["published"].get("box_map")),
     Column("published keypoint mAP %", lambda row: row["published"].get("keypoint_map")),

@@ -58,38 +58,32 @@ def export_apart(entry: Entry, folder: Path) -> Path:
 
 
 def _export(entry: Entry, folder: str) -> None:
+    from tfod_zoo.export.agreement import QUANTIZED
     from tfod_zoo.export.exported import export_networks
 
-    model = load_model(entry)
     trained = entry.weights != "random"
     if entry.precision == "int8" and trained and not entry.dataset:
         raise UsageError("int8 is fitted to data; add --dataset.")
-    images = _images(model, entry)
+    model = load_model(entry)
+    # With a data set, the row itself will say what quantising costs.
+    lenient = not trained or (bool(entry.dataset) and entry.precision in QUANTIZED)
     export_networks(
-        model, folder, images, format=entry.runtime, precision=entry.precision, made_of=entry.weights_name,
-        trained=trained,
+        model, folder, _images(model, entry), format=entry.runtime, precision=entry.precision,
+        made_of=entry.weights_name, lenient=lenient,
     )  # fmt: skip
 
 
 def _images(model: Any, entry: Entry) -> Sequence[np.ndarray]:
     """What the export is compared on, uint8 `[H, W, 3]` each: of the data set where there is one."""
-    import numpy as np
-
     if not entry.dataset:
         from tfod_zoo.benchmark.picture import photograph_like
         from tfod_zoo.certification.certificate import generated_images
 
         return [photograph_like(), *generated_images()]
-    from tfod_zoo.data.input_pipeline import build_dataset
-    from tfod_zoo.evaluation.pipeline_data import with_eval_data
+    from tfod_zoo.evaluation.pipeline_data import first_images, with_eval_data
 
     dataset = None if entry.dataset == "config" else entry.dataset
-    pipeline = with_eval_data(model.pipeline, dataset, entry.label_map)
-    images = []
-    for features, _ in build_dataset(pipeline, training=False, batch_size=1).take(_IMAGES):
-        height, width, _ = features["true_image_shape"][0].numpy()
-        images.append(np.round(features["image"][0, :height, :width].numpy()).astype(np.uint8))
-    return images
+    return first_images(with_eval_data(model.pipeline, dataset, entry.label_map), _IMAGES)
 
 
 def main() -> int:

@@ -119,10 +119,11 @@ def timing_doubts(row: dict[str, Any]) -> list[str]:
     if allowed == 1 and row.get("cores_of_machine", 1) > 1:
         doubts.append(f"Its affinity mask allowed one core of the machine's {row['cores_of_machine']}.")
     idle = allowed - used - others
-    if used < _ONE_CORE and idle > _IDLE and row.get("machine", {}).get("intra_op_threads") != 1:
+    one_asked_for = 1 in (row.get("machine", {}).get("intra_op_threads"), row.get("entry", {}).get("threads"))
+    if used < _ONE_CORE and idle > _IDLE and not one_asked_for:
         doubts.append(
             f"It ran on one core ({used:.2f} in use, {allowed} allowed, {idle:.1f} idle): measure it again, or with "
-            "TF_NUM_INTRAOP_THREADS set."
+            "--threads."
         )
     if others > _BUSY:
         doubts.append(

@@ -21,7 +21,7 @@ from typing import Any
 import tfod_zoo
 from tfod_zoo.benchmark.entry import Entry
 from tfod_zoo.benchmark.loading import export_apart, load_model
-from tfod_zoo.errors import ZooError
+from tfod_zoo.errors import ZooError, reason_of
 from tfod_zoo.export import formats
 from tfod_zoo.export.formats import REPORT
 
@@ -142,8 +142,7 @@ def main() -> int:
         row = {"status": "failed", "reason": str(error)}
     except Exception as error:  # any failure is a row with its reason; the trace goes to the log
         traceback.print_exc()
-        first_line = (str(error).strip().splitlines() or [""])[0]
-        row = {"status": "failed", "reason": f"{type(error).__name__}: {first_line}"}
+        row = {"status": "failed", "reason": f"{type(error).__name__}: {reason_of(error)}"}
     write(row)
     row_stream.close()
     return 0

@@ -10,6 +10,7 @@ from tfod_zoo.config.label_map import COCO_LABEL_MAP, LabelMap, read_label_map
 from tfod_zoo.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
     from pycocotools.cocoeval import COCOeval
 
     from tfod_zoo.data.errors import DataProblems
@@ -66,6 +67,20 @@ def eval_label_map(pipeline: Any) -> LabelMap:
         persons = tuple(item for item in label_map.items if item.id == 1 and item.name == _PERSON)
         return LabelMap(persons) if persons else label_map
     return label_map
+
+
+def first_images(pipeline: Any, count: int) -> list[np.ndarray]:
+    """Images of the first eval reader's data, at most `count`, uint8 `[H, W, 3]` each, as large as the canvas lets
+    them be."""
+    import numpy as np
+
+    from tfod_zoo.data.input_pipeline import build_dataset
+
+    images = []
+    for features, _ in build_dataset(pipeline, training=False, batch_size=1).take(count):
+        height, width, _ = features["true_image_shape"][0].numpy()
+        images.append(np.round(features["image"][0, :height, :width].numpy()).astype(np.uint8))
+    return images
 
 
 def evaluate_pipeline(

@@ -14,6 +14,7 @@ CERTAIN_SCORE = 0.3  # what a user would draw
 _LEAST_OUTPUT = 1e-3  # logits, cells or standard deviations: what is smaller changes no detection
 _TIE = 2e-2  # as far as scores may move
 _SAME_OBJECT_IOU = 0.5  # as COCO's most lenient average precision has it
+QUANTIZED = ("dynamic", "int8")  # precisions whose raw outputs say little
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +38,7 @@ BOUNDS = {
     "float32": Bound(1e-3, 1e-3),
     "float16": Bound(2e-2, 2e-2),
     "bfloat16": Bound(2e-2, 1e-1),
-    "dynamic": Bound(2e-2, None),
-    "int8": Bound(2e-2, None),
+    **dict.fromkeys(QUANTIZED, Bound(2e-2, None)),
 }
 
 
@@ -99,6 +99,8 @@ class Agreement:
             said.append(f"an output differs by {self.network_difference:.2g} of its size ({bound.network:g})")
         if self.score_difference > bound.score:
             said.append(f"scores differ by up to {self.score_difference:.2g} ({bound.score:g})")
+        if bound.network is None and not self.detections:
+            said.append(f"the model detects nothing over {CERTAIN_SCORE} on the images to judge it by")
         if self.matched < bound.matched * self.detections:
             said.append(f"{self.matched} of {self.detections} detections are found again ({bound.matched:.0%})")
         return ", ".join(said)

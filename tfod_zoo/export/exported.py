@@ -10,10 +10,11 @@ detections are this package's own operations in TensorFlow, with the same number
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,16 @@ import tensorflow as tf
 
 import tfod_zoo
 from tfod_zoo.config.pipeline import read_pipeline, write_pipeline
-from tfod_zoo.errors import UsageError, ZooError
+from tfod_zoo.errors import UsageError, ZooError, reason_of
 from tfod_zoo.export import formats
-from tfod_zoo.export.agreement import Agreement
+from tfod_zoo.export.accuracy import LabelledData
+from tfod_zoo.export.agreement import QUANTIZED, Agreement
 from tfod_zoo.export.formats import REPORT
 from tfod_zoo.export.networks import Detect, detector, in_tensorflow, network_inputs
 from tfod_zoo.export.saved_model import replace
 from tfod_zoo.modeling.detection_model import DetectionModel, RunNetwork
 
-_CALIBRATION_CROPS = 8  # images whose proposals calibrate a second stage: hundreds of crops each, megabytes a crop
+_CALIBRATION_CROPS = 8  # images whose proposals calibrate a second stage
 _PACKAGES = ("tensorflow", "openvino", "nncf", "onnx", "onnxruntime", "tf2onnx")
 
 
@@ -43,8 +45,9 @@ def export_networks(
     format: str,
     precision: str = "float32",
     made_of: str = "",
-    trained: bool = True,
     calibration: Sequence[np.ndarray] = (),
+    labelled: LabelledData | None = None,
+    lenient: bool = False,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Writes `out/FORMAT_PRECISION`.
@@ -55,9 +58,10 @@ def export_networks(
       images: uint8 `[H, W, 3]` each, to compare on.
       format, precision: of `formats.PRECISIONS`.
       made_of: what the weights are, for the record.
-      trained: False for random weights: near scores change places at a breath, so lower precisions are then judged by
-        the networks' outputs alone (int8 and dynamic not at all), and the figures say how detections differ.
       calibration: images that int8 is fitted to; those compared on by default.
+      labelled: data of the same model, by whose mAP int8 and dynamic are judged in place of single detections.
+      lenient: detections alone refuse no lower precision, the figures say how they differ: for random weights, whose
+        near scores change places at a breath, and where somebody measures mAP afterwards.
       say: takes a line for the user.
 
     Returns:
@@ -71,44 +75,60 @@ def export_networks(
     if not images:
         raise UsageError("there is no image to compare the export on; give at least one.")
     formats.need(format, precision)
+    room, fitted_to = formats.room(format), (calibration or images) if precision == "int8" else ()
     place = Path(out) / f"{format}_{precision}"
     unfinished = Path(out) / f".{place.name}.part"
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         write_pipeline(model.pipeline, unfinished / "pipeline.config")
-        seen = network_inputs(model, calibration or images) if precision == "int8" else {}
-        for name, network in model.networks.items():
-            inputs = seen.get(name, [])
-            fitted = inputs[: _CALIBRATION_CROPS if network.rows > 1 else None]
-            formats.room(format).convert(name, network, unfinished, precision, fitted)
-        del seen
-        run = formats.room(format).load(unfinished, list(model.networks), precision, threads=0)
-        agreement = compare_with_model(model, run, images)
-        beyond = agreement.beyond(precision)
+        with _refusing(f"{format} {precision} cannot be converted"):
+            for name, network in model.networks.items():
+                # Of a second stage some images are enough: hundreds of crops each, a fifth of a megabyte a crop.
+                some = fitted_to[:_CALIBRATION_CROPS] if network.rows > 1 else fitted_to
+                room.convert(name, network, unfinished, precision, network_inputs(model, name, some))
+        with _refusing(f"{format} {precision} was converted, and does not run"):
+            run = room.load(unfinished, list(model.networks), precision, threads=0)
+            agreement = compare_with_model(model, run, images)
+            cost = labelled.cost(run) if labelled and precision in QUANTIZED else None
+        beyond = cost.beyond() if cost else agreement.beyond(precision)
+        kept_all_the_same = lenient and precision != "float32" and not agreement.outputs_beyond(precision)
         report = {
             "format": format,
             "precision": precision,
             "holds": "the networks; resizing, proposals and decoding are the package's own, in TensorFlow",
             "networks": list(model.networks),
             "made_of": made_of,
-            "trained": trained,
-            "calibrated_on": len(calibration or images) if precision == "int8" else 0,
+            "calibrated_on": len(fitted_to),
             "agreement": vars(agreement),
+            **({"map": vars(cost) | {"points": cost.points}} if cost else {}),
             "beyond_bounds": beyond,
             "versions": {"tfod_zoo": tfod_zoo.__version__, **_versions()},
         }
-        if beyond and (trained or precision == "float32" or agreement.outputs_beyond(precision)):
-            raise ZooError(f"{format} {precision} is too far from the model, so it was not kept: {beyond}.")
+        if beyond and not kept_all_the_same:
+            hint = "" if labelled or precision not in QUANTIZED else "; labelled data judge it by its mAP instead"
+            raise ZooError(f"{format} {precision} is too far from the model, so it was not kept: {beyond}{hint}.")
         (unfinished / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         replace(unfinished, place)
-    except (OSError, tf.errors.OpError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except OSError as error:
+        reason = reason_of(error)
         raise ZooError(f"{place} cannot be written ({reason}); free some space, or give another --out.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    say(f"{place}: {_in_words(agreement)}{f'; kept, as the weights are random: {beyond}' if beyond else ''}")
+    said = [_in_words(agreement), *([str(cost)] if cost else []), *([f"kept all the same: {beyond}"] if beyond else [])]
+    say(f"{place}: {'; '.join(said)}")
     return place
+
+
+@contextlib.contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """Turns what another runtime's libraries raise, each its own, into one sentence."""
+    try:
+        yield
+    except (ZooError, OSError):
+        raise
+    except Exception as error:
+        raise ZooError(f"{what}: {reason_of(error)}.") from error
 
 
 def compare_with_model(model: DetectionModel, run: RunNetwork, images: Sequence[np.ndarray]) -> Agreement:

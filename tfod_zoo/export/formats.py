@@ -45,5 +45,5 @@ def need(name: str, to_convert: str | None = None) -> None:
 
 
 def room(name: str) -> ModuleType:
-    """The module of a format: `convert` and `load`."""
+    """The module of a format: `convert` and `load`, which raise whatever their libraries do."""
     return importlib.import_module(f"tfod_zoo.export.{name}_format")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,18 +11,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfod_zoo.errors import ZooError
 from tfod_zoo.export.networks import traced
 from tfod_zoo.modeling.detection_model import Network, RunNetwork
 
 
 def convert(name: str, network: Network, folder: Path, precision: str, inputs: Sequence[np.ndarray]) -> None:
     """Writes a network. int8 quantises weights and activations by what `inputs` make of them, and keeps float32 at
-    both ends; dynamic has int8 weights and finds the range of activations as it runs.
-
-    Raises:
-      ZooError: an operation has no form there.
-    """
+    both ends; dynamic has int8 weights and finds the range of activations as it runs."""
     function = traced(network, 1)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], network)
     if precision != "float32":
@@ -31,23 +27,17 @@ def convert(name: str, network: Network, folder: Path, precision: str, inputs: S
     if precision == "int8":
         converter.representative_dataset = lambda: ([value] for value in inputs)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    try:
-        written = converter.convert()
-    except Exception as error:  # the converter has no error of its own for this
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ZooError(f"LiteRT's converter refuses the network {name} in {precision}: {reason}.") from error
-    (folder / f"{name}.tflite").write_bytes(written)
+    (folder / f"{name}.tflite").write_bytes(converter.convert())
 
 
 def load(folder: Path, names: Sequence[str], precision: str, threads: int) -> RunNetwork:
-    """The networks on the CPU."""
+    """The networks on the CPU; its own choice of threads would be one."""
+    threads = threads or len(os.sched_getaffinity(0))
     interpreters = {}
     for name in names:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it is to move to a package of its own
-            interpreters[name] = tf.lite.Interpreter(
-                model_path=str(folder / f"{name}.tflite"), num_threads=threads or None
-            )
+            interpreters[name] = tf.lite.Interpreter(model_path=str(folder / f"{name}.tflite"), num_threads=threads)
         interpreters[name].allocate_tensors()
 
     def run(name: str, inputs: Any) -> list[np.ndarray]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -44,15 +45,19 @@ def detector(model: DetectionModel, run: RunNetwork) -> Detect:
     return detect
 
 
-def network_inputs(model: DetectionModel, images: Iterable[np.ndarray]) -> dict[str, list[np.ndarray]]:
-    """What each network gets while `images`, uint8 `[H, W, 3]` each, are detected in TensorFlow."""
+def network_inputs(model: DetectionModel, name: str, images: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """What the network `name` gets while `images`, uint8 `[H, W, 3]` each, are detected in TensorFlow."""
+    if name == next(iter(model.networks)):
+        return [np.asarray(model.to_canvas(image[None])[0]) for image in images]
     run = in_tensorflow(model)
-    seen: dict[str, list[np.ndarray]] = {name: [] for name in model.networks}
+    seen = []
 
-    def run_and_keep(name: str, inputs: tf.Tensor):
-        seen[name].append(np.asarray(inputs))
-        return run(name, inputs)
+    def run_and_keep(each: str, inputs: tf.Tensor) -> Sequence[Any]:
+        if each == name:
+            seen.append(np.asarray(inputs))
+        return run(each, inputs)
 
+    detect = detector(model, run_and_keep)
     for image in images:
-        model.detect_through(run_and_keep, *model.to_canvas(image[None]))
+        detect(image[None])
     return seen

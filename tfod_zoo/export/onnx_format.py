@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from tfod_zoo.errors import ZooError
 from tfod_zoo.export.networks import traced
 from tfod_zoo.modeling.detection_model import Network, RunNetwork
 
@@ -16,21 +15,13 @@ _OPSET = 18  # the newest that tf2onnx 1.17 writes
 
 
 def convert(name: str, network: Network, folder: Path, precision: str, inputs: Sequence[np.ndarray]) -> None:
-    """Writes a network.
-
-    Raises:
-      ZooError: an operation has no form there.
-    """
+    """Writes a network."""
     import tf2onnx
 
     function = traced(network, None)
-    try:
-        tf2onnx.convert.from_function(
-            function, input_signature=function.input_signature, opset=_OPSET, output_path=str(folder / f"{name}.onnx")
-        )
-    except Exception as error:  # the converter has no error of its own for this
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ZooError(f"tf2onnx refuses the network {name}: {reason}.") from error
+    tf2onnx.convert.from_function(
+        function, input_signature=function.input_signature, opset=_OPSET, output_path=str(folder / f"{name}.onnx")
+    )
 
 
 def load(folder: Path, names: Sequence[str], precision: str, threads: int) -> RunNetwork:

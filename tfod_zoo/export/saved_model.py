@@ -22,7 +22,7 @@ import tensorflow as tf
 import tfod_zoo
 from tfod_zoo.certification.comparison import TOLERANCE, OutputDifference, compare_outputs
 from tfod_zoo.config.pipeline import write_pipeline
-from tfod_zoo.errors import UsageError, ZooError
+from tfod_zoo.errors import UsageError, ZooError, reason_of
 from tfod_zoo.export.formats import REPORT
 from tfod_zoo.export.warm_up import write_warm_up
 from tfod_zoo.modeling.detection_model import DetectionModel
@@ -143,7 +143,7 @@ def export_saved_model(
         for part in sorted(unfinished.iterdir()):
             replace(part, out / part.name)
     except (OSError, tf.errors.OpError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise ZooError(f"{out} cannot be written ({reason}); free some space, or give another --out.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
