@@ -146,6 +146,11 @@ def test_agreement_counts_what_a_user_would_draw():
     assert agreement.score_difference == pytest.approx(0.01)
     assert agreement.beyond("float32") and not agreement.beyond("int8")
     assert "detects nothing over 0.3" in Agreement().beyond("int8")
+    edge = detections([0.9, 0.5, 0.1], [[1, 0.1, 1, 0.2], one, one], [1, 2, 3])  # without area
+    off = detections([0.9, 0.5], [[1, 0.1004, 1, 0.2], one], [1, 2])
+    at_the_edge = Agreement()
+    at_the_edge.add(edge, off)
+    assert (at_the_edge.detections, at_the_edge.matched) == (2, 2)
     tied = detections([0.9, 0.5, 0.49], [one, other, one], [1, 2, 3])  # a list whose end any of them may have
     agreement.add(tied, detections([0.9], [one], [1]))
     assert (agreement.detections, agreement.matched) == (3, 3)

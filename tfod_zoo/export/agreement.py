@@ -14,6 +14,7 @@ CERTAIN_SCORE = 0.3  # what a user would draw
 _LEAST_OUTPUT = 1e-3  # logits, cells or standard deviations: what is smaller changes no detection
 _TIE = 2e-2  # as far as scores may move
 _SAME_OBJECT_IOU = 0.5  # as COCO's most lenient average precision has it
+_SAME_PLACE = 1e-3  # of the image's sides
 QUANTIZED = ("dynamic", "int8")  # precisions whose raw outputs say little
 
 
@@ -69,7 +70,8 @@ class Agreement:
         certain = np.flatnonzero(first["detection_scores"] > max(CERTAIN_SCORE, end))
         pairs, _ = match(first, second, certain)
         boxes, theirs = first["detection_boxes"][pairs[:, 0]], second["detection_boxes"][pairs[:, 1]]
-        same = _iou(boxes, theirs) >= _SAME_OBJECT_IOU
+        # Boxes that the image's edge leaves without area have no overlap.
+        same = (_iou(boxes, theirs) >= _SAME_OBJECT_IOU) | (np.abs(boxes - theirs).max(-1) <= _SAME_PLACE)
         scores = np.abs(first["detection_scores"][pairs[:, 0]] - second["detection_scores"][pairs[:, 1]])[same]
         self.images += 1
         self.detections += len(certain)
@@ -107,9 +109,9 @@ class Agreement:
 
 
 def _iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Of boxes yxyx, row by row; 1 for equal boxes without area."""
+    """Of boxes yxyx, row by row."""
     sides = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
     overlap = np.clip(sides, 0, None).prod(-1)
     areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (first, second)]
     union = areas[0] + areas[1] - overlap
-    return np.where(union > 0, overlap / np.where(union > 0, union, 1), np.all(np.isclose(first, second), -1))
+    return overlap / np.where(union > 0, union, 1)

@@ -82,22 +82,26 @@ def export_networks(
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         write_pipeline(model.pipeline, unfinished / "pipeline.config")
-        with _refusing(f"{format} {precision} cannot be converted"):
-            for name, network in model.networks.items():
-                # Of a second stage some images are enough: hundreds of crops each, a fifth of a megabyte a crop.
-                some = fitted_to[:_CALIBRATION_CROPS] if network.rows > 1 else fitted_to
-                room.convert(name, network, unfinished, precision, network_inputs(model, name, some))
-        with _refusing(f"{format} {precision} was converted, and does not run"):
-            run = room.load(unfinished, list(model.networks), precision, threads=0)
-            agreement = compare_with_model(model, run, images)
-            cost = labelled.cost(run) if labelled and precision in QUANTIZED else None
-        beyond = cost.beyond() if cost else agreement.beyond(precision)
-        kept_all_the_same = lenient and precision != "float32" and not agreement.outputs_beyond(precision)
+        for networks in _attempts(model, precision):
+            for name, each in networks.items():
+                with _refusing(f"{format} {each} cannot be converted"):
+                    # Of a second stage some images are enough: hundreds of crops each, a fifth of a megabyte a crop.
+                    some = fitted_to[:_CALIBRATION_CROPS] if model.networks[name].rows > 1 else fitted_to
+                    inputs = network_inputs(model, name, some) if each == "int8" else []
+                    room.convert(name, model.networks[name], unfinished, each, inputs)
+            with _refusing(f"{format} {precision} was converted, and does not run"):
+                run = room.load(unfinished, networks, threads=0)
+                agreement = compare_with_model(model, run, images)
+                cost = labelled.cost(run) if labelled and precision in QUANTIZED else None
+            beyond = cost.beyond() if cost else agreement.beyond(precision)
+            kept_all_the_same = lenient and precision != "float32" and not agreement.outputs_beyond(precision)
+            if not beyond or kept_all_the_same:
+                break
         report = {
             "format": format,
             "precision": precision,
             "holds": "the networks; resizing, proposals and decoding are the package's own, in TensorFlow",
-            "networks": list(model.networks),
+            "networks": networks,
             "made_of": made_of,
             "calibrated_on": len(fitted_to),
             "agreement": vars(agreement),
@@ -115,9 +119,19 @@ def export_networks(
         raise ZooError(f"{place} cannot be written ({reason}); free some space, or give another --out.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    said = [_in_words(agreement), *([str(cost)] if cost else []), *([f"kept all the same: {beyond}"] if beyond else [])]
-    say(f"{place}: {'; '.join(said)}")
+    mixed = [f"{name} in {each}" for name, each in networks.items() if each != precision]
+    said = [*mixed, _in_words(agreement), str(cost or ""), f"kept all the same: {beyond}" if beyond else ""]
+    say(f"{place}: {'; '.join(filter(None, said))}")
     return place
+
+
+def _attempts(model: DetectionModel, precision: str) -> Iterator[dict[str, str]]:
+    """Networks -> precisions, to try in turn: all in one; then, of two stages, the first in float32, which chooses the
+    proposals: what it rounds away changes which they are, not only by how much."""
+    everything = dict.fromkeys(model.networks, precision)
+    yield everything
+    if precision != "float32" and len(everything) > 1:
+        yield everything | {next(iter(everything)): "float32"}
 
 
 @contextlib.contextmanager
@@ -166,11 +180,11 @@ def load_networks(folder: str | os.PathLike[str], threads: int = 0) -> RunNetwor
     folder = Path(folder)
     try:
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        format, precision = report["format"], report["precision"]
+        format, networks = report["format"], report["networks"]
     except (OSError, ValueError, KeyError) as error:
         raise ZooError(f"{folder} holds no export of networks; make one with `tfod-zoo export`.") from error
     formats.need(format)
-    return formats.room(format).load(folder, report["networks"], precision, threads)
+    return formats.room(format).load(folder, networks, threads)
 
 
 def _in_words(agreement: Agreement) -> str:

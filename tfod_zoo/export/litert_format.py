@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,11 @@ def convert(name: str, network: Network, folder: Path, precision: str, inputs: S
     (folder / f"{name}.tflite").write_bytes(converter.convert())
 
 
-def load(folder: Path, names: Sequence[str], precision: str, threads: int) -> RunNetwork:
-    """The networks on the CPU; its own choice of threads would be one."""
+def load(folder: Path, networks: Iterable[str], threads: int) -> RunNetwork:
+    """The networks, by name, on the CPU; its own choice of threads would be one."""
     threads = threads or len(os.sched_getaffinity(0))
     interpreters = {}
-    for name in names:
+    for name in networks:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it is to move to a package of its own
             interpreters[name] = tf.lite.Interpreter(model_path=str(folder / f"{name}.tflite"), num_threads=threads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,15 @@ def convert(name: str, network: Network, folder: Path, precision: str, inputs: S
     )
 
 
-def load(folder: Path, names: Sequence[str], precision: str, threads: int) -> RunNetwork:
-    """The networks on the CPU."""
+def load(folder: Path, networks: Iterable[str], threads: int) -> RunNetwork:
+    """The networks, by name, on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     sessions = {
         name: onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), options, providers=["CPUExecutionProvider"])
-        for name in names
+        for name in networks
     }
 
     def run(name: str, inputs: Any) -> list[np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +28,13 @@ def convert(name: str, network: Network, folder: Path, precision: str, inputs: S
     openvino.save_model(converted, folder / f"{name}.xml", compress_to_fp16=precision in ("float16", "bfloat16"))
 
 
-def load(folder: Path, names: Sequence[str], precision: str, threads: int) -> RunNetwork:
-    """The networks on the CPU, compiled for each batch size when it is first seen."""
+def load(folder: Path, networks: Mapping[str, str], threads: int) -> RunNetwork:
+    """The networks, name -> precision, on the CPU; compiled for each batch size when it is first seen."""
     import openvino
 
     core = openvino.Core()
     has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    computes = _COMPUTES[precision] if has_bfloat16 else "f32"
-    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": computes, "PERFORMANCE_HINT": "LATENCY"}
-    if threads:
-        options["INFERENCE_NUM_THREADS"] = threads
+    limit = {"INFERENCE_NUM_THREADS": threads} if threads else {}
     compiled: dict[tuple[str, tuple[int, ...]], Any] = {}
 
     def run(name: str, inputs: Any) -> list[np.ndarray]:
@@ -46,6 +43,8 @@ def load(folder: Path, names: Sequence[str], precision: str, threads: int) -> Ru
         if key not in compiled:
             model = core.read_model(folder / f"{name}.xml")
             model.reshape(list(pixels.shape))
+            computes = _COMPUTES[networks[name]] if has_bfloat16 else "f32"
+            options = {"INFERENCE_PRECISION_HINT": computes, "PERFORMANCE_HINT": "LATENCY", **limit}
             compiled[key] = core.compile_model(model, "CPU", options)
         results = compiled[key](pixels)
         return [results[i] for i in range(len(results))]
