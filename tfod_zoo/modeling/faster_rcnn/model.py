@@ -183,7 +183,7 @@ class FasterRCNN(DetectionModel):
 
     @property
     def networks(self) -> dict[str, Network]:
-        """Up to the proposals, and from what they cut out of the maps."""
+        """Up to the proposals, and from what they cut out of the maps to the last two layers."""
         maps = self.extractor(tf_keras.Input((*self.input_shape_hw, 3)))
         cells = self._crop_shape.cells
 
@@ -193,7 +193,8 @@ class FasterRCNN(DetectionModel):
             return [*maps, codes, logits]
 
         def second(crops: tf.Tensor) -> list[tf.Tensor]:
-            return list(self.box_head(self.extractor.box_features(crops, training=False)))
+            # The two dense layers stay outside: cheap, and a logit in bfloat16 has two digits.
+            return [tf.reduce_mean(self.extractor.box_features(crops, training=False), [1, 2])]
 
         return {
             "proposals": Network(first, (*self.input_shape_hw, 3)),
@@ -206,8 +207,8 @@ class FasterRCNN(DetectionModel):
         """See `DetectionModel.detect_through`."""
         *maps, codes, logits = run("proposals", canvas)
         proposals, crops = self._proposals_and_crops(maps, codes, logits, true_image_shapes)
-        refined, class_logits = run("boxes", crops)
-        return self._decode(refined, class_logits, proposals, true_image_shapes)
+        (mean,) = run("boxes", crops)
+        return self._decode(mean, proposals, true_image_shapes)
 
     @tf.function(reduce_retracing=True, autograph=False)
     def _proposals_and_crops(self, maps, codes, logits, true_image_shapes) -> tuple[Proposals, tf.Tensor]:
@@ -219,7 +220,8 @@ class FasterRCNN(DetectionModel):
         return Proposals(denormalize(normalized, self.input_shape_hw), proposals.count), crops
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def _decode(self, refined, class_logits, proposals: Proposals, true_image_shapes) -> dict[str, tf.Tensor]:
+    def _decode(self, mean, proposals: Proposals, true_image_shapes) -> dict[str, tf.Tensor]:
+        refined, class_logits = self.box_head.of_mean(mean)
         predictions = {
             "proposal_boxes": proposals.boxes,
             "num_proposals": proposals.count,
