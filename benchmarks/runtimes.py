@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +49,7 @@ MODELS = {
 }
 RUNTIME = "openvino"
 PHOTOGRAPH = (1352, 900)  # width, height
-ROUNDS = 15
+ROUNDS = 11
 TURN_SECONDS = 0.3  # a turn has as many calls as fit, and at least one
 WARM_UP = 5
 
@@ -97,7 +97,7 @@ class Runner:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            raise ZooError(f"a process that measures ended by itself with exit code {self._process.wait()}.")
+            sys.exit(f"a process that measures ended by itself with exit code {self._process.wait()}, see above.")
         return json.loads(line)
 
 
@@ -140,17 +140,6 @@ def serve_export(folder: str) -> None:
     serve(load_exported(folder))
 
 
-@contextlib.contextmanager
-def runners(commands: dict[str, list[str]]) -> Iterator[dict[str, Runner]]:
-    """A `Runner` for each command, all ended at the end."""
-    with contextlib.ExitStack() as stack:
-        started = {}
-        for name, arguments in commands.items():
-            started[name] = Runner(*arguments)
-            stack.callback(started[name].end)
-        yield started
-
-
 def measure(model: str, weights: str) -> int:
     """Prints a line for each precision; how many are not within their bounds."""
     with tempfile.TemporaryDirectory() as folder:
@@ -165,7 +154,11 @@ def measure(model: str, weights: str) -> int:
                 continue
             commands[precision] = ["--exported", str(place)]
             reports[precision] = json.loads((place / REPORT).read_text())
-        with runners(commands) as started:
+        with contextlib.ExitStack() as stack:
+            started = {}
+            for name, arguments in commands.items():
+                started[name] = Runner(*arguments)
+                stack.callback(started[name].end)
             units: dict[str, list[float]] = {name: [] for name in started}
             for round_ in range(ROUNDS):
                 before = started["tensorflow"].unit()

@@ -23,7 +23,7 @@ def load(model: DetectionModel, runtime: str, precision: str) -> Loaded:
         # Not `model.detect`, which may have been traced for TensorFlow's own kernels already.
         tf.function(lambda images: model.detect_preprocessed(*model.preprocess(images)), jit_compile=True)
         if compiled
-        else model.detect
+        else lambda images: model.detect(images)  # by itself it would not keep the model alive
     )
     step = make_detect_step(model)
 
