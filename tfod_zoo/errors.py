@@ -7,3 +7,10 @@ class ZooError(Exception):
 
 class UsageError(ZooError):
     """A call that cannot be right as written (a misspelt name, contradicting flags). The command line exits with 2."""
+
+
+def reason_of(error: Exception) -> str:
+    """Another library's error in a few words: of the many that some say, the first line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

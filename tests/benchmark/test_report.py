@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from tfod_zoo.benchmark.entry import Entry
 from tfod_zoo.benchmark.machine import describe_machine
-from tfod_zoo.benchmark.report import COLUMNS, markdown_report, write_reports
+from tfod_zoo.benchmark.report import markdown_report, write_reports
 
 PUBLISHED = {"speed_ms": 6, "box_map": 23.4}
 
@@ -30,17 +30,17 @@ def cells(path):
         return list(csv.DictReader(stream))
 
 
-def test_all_three_are_written_and_name_what_they_must(tmp_path):
+def test_all_four_are_written_and_name_what_they_must(tmp_path):
     rows = [row(Entry("a_model", batch_size=1, dataset="tfds:x:y"), metrics=0.25), row(Entry("a_model", batch_size=8)),
             failed(Entry("b_model"), "there is no network yet")]
     written = write_reports(rows, tmp_path)
-    assert [path.name for path in written] == ["report.md", "results.csv", "speed_accuracy.png"]
-    assert written[2].read_bytes().startswith(b"\x89PNG")
-    text = written[0].read_text()
-    assert describe_machine()["cpu"] in text and "TensorFlow 2." in text
-    assert "b_model batch 1: there is no network yet" in text
+    assert [path.name for path in written] == ["report.html", "report.md", "results.csv", "speed_accuracy.png"]
+    assert written[3].read_bytes().startswith(b"\x89PNG")
+    text = written[1].read_text()
+    assert describe_machine()["cpu"] in text and "tensorflow 2." in text
+    assert "b_model batch 1 tensorflow float32 (random weights): failed, there is no network yet" in text
     assert "tfds:x:y, 10 images" in text
-    first, second, third = cells(written[1])
+    first, second, third = cells(written[2])
     assert float(first["mAP %"]) == float(second["mAP %"]) == 25.0, "mAP is of the network, not of the batch size"
     assert (third["status"], third["reason"], third["p50 ms"]) == ("failed", "there is no network yet", "")
 
@@ -51,7 +51,7 @@ def test_keypoints_stand_beside_boxes(tmp_path):
     published = PUBLISHED | {"keypoint_map": 48.2}
     rows = [row(Entry("a_model"), published=published) | {"metrics": metrics, "evaluated_images": 10},
             row(Entry("b_model"), metrics=0.3)]
-    with_keypoints, boxes_only = cells(write_reports(rows, tmp_path)[1])
+    with_keypoints, boxes_only = cells(write_reports(rows, tmp_path)[2])
     assert float(with_keypoints["keypoint mAP %"]) == 50.0, "not the AP at one threshold"
     assert (with_keypoints["mAP %"], with_keypoints["published keypoint mAP %"]) == ("25.0", "48.2")
     assert boxes_only["keypoint mAP %"] == boxes_only["published keypoint mAP %"] == ""
@@ -60,18 +60,32 @@ def test_keypoints_stand_beside_boxes(tmp_path):
 
 def test_map_that_was_not_measured_is_absent(tmp_path):
     written = write_reports([row(Entry("a_model"), weights="random")], tmp_path)
-    assert cells(written[1])[0]["mAP %"] == ""
-    text = written[0].read_text()
+    assert cells(written[2])[0]["mAP %"] == ""
+    text = written[1].read_text()
     assert "mAP was not measured" in text and "untrained" in text
     assert (tmp_path / "speed_accuracy.png").is_file(), "measured latency against the published mAP"
 
 
 def test_no_plot_without_any_accuracy(tmp_path):
     written = write_reports([row(Entry("mine"), published={})], tmp_path)
-    assert [path.name for path in written] == ["report.md", "results.csv"]
+    assert [path.name for path in written] == ["report.html", "report.md", "results.csv"]
 
 
 def test_every_line_of_the_table_has_every_column():
     table = [line for line in markdown_report([row(Entry("a")), failed(Entry("b"), "why")]).splitlines() if "|" in line]
     assert len(table) == 4
-    assert {line.count("|") for line in table} == {len(COLUMNS) + 1}
+    assert len({line.count("|") for line in table}) == 1
+    assert "p99 ms" in table[0] and "mAP %" not in table[0].replace("published mAP %", ""), "no column without figures"
+
+
+def test_an_export_stands_beside_the_float32_model(tmp_path):
+    export = {"agreement": {"images": 4, "detections": 20, "matched": 19}, "versions": {"openvino": "2026.1"}}
+    entries = [Entry("a_model", dataset="d"), Entry("a_model", dataset="d", runtime="openvino", precision="int8"),
+               Entry("a_model", batch_size=8, runtime="openvino", precision="int8"), Entry("b_model", runtime="onnx")]
+    rows = [row(entries[0], metrics=0.25), row(entries[1], metrics=0.2475, export=export),
+            row(entries[2], export=export), row(entries[3])]
+    float32, int8, batch, alone = cells(write_reports(rows, tmp_path)[2])
+    assert float(int8["mAP change"]) == float(batch["mAP change"]) == -0.25
+    assert float32["mAP change"] == alone["mAP change"] == float32["found again %"] == ""
+    assert float(int8["found again %"]) == 95.0
+    assert "openvino 2026.1" in (tmp_path / "report.md").read_text()

@@ -8,7 +8,17 @@ import pytest
 from tfod_zoo.benchmark import sweep
 from tfod_zoo.benchmark.entry import Entry
 from tfod_zoo.benchmark.input_size import parse_input_size, set_input_size
-from tfod_zoo.benchmark.sweep import RESULTS_FILE, expand_models, latest_rows, plan, read_rows, run_sweep, run_worker
+from tfod_zoo.benchmark.sweep import (
+    RESULTS_FILE,
+    TimeBudget,
+    expand_models,
+    latest_rows,
+    matches_file,
+    plan,
+    read_rows,
+    run_sweep,
+    run_worker,
+)
 from tfod_zoo.config.generate import generate_pipeline
 from tfod_zoo.errors import UsageError
 from tfod_zoo.zoo.registry import list_models
@@ -82,6 +92,70 @@ def test_failed_rows_are_retried_and_replaced(tmp_path):
     (row,) = run_sweep(entries(1), tmp_path, measure=fast)
     assert row["status"] == "ok"
     assert [row["status"] for row in latest_rows(read_rows(tmp_path / RESULTS_FILE))] == ["ok"]
+
+
+def test_what_does_not_fit_in_the_time_budget_is_a_row_and_measured_later(tmp_path):
+    now = [0.0]
+
+    def slow(entry):
+        now[0] += 60
+        return fast(entry)
+
+    budget = TimeBudget(100, clock=lambda: now[0])
+    rows = run_sweep(entries(1, 2, 4, 8), tmp_path, measure=slow, budget=budget)
+    assert [row["status"] for row in rows] == ["ok", "ok", "skipped", "skipped"]
+    assert "time budget of 2 min" in rows[2]["reason"] and "run the same command again" in rows[2]["reason"]
+    assert [row["status"] for row in read_rows(tmp_path / RESULTS_FILE)] == ["ok", "ok", "skipped", "skipped"]
+    measured = []
+    again = entries(1, 2, 4, 8)
+    rows = run_sweep(again, tmp_path, measure=lambda entry: measured.append(entry.batch_size) or fast(entry))
+    assert measured == [4, 8] and {row["status"] for row in rows} == {"ok"}
+
+
+def test_a_worker_is_ended_with_the_time_budget():
+    row = run_worker(Entry(MOBILENET, **QUICK), budget=TimeBudget(0.05))
+    assert row["status"] == "skipped" and "needs more than" in row["reason"]
+    assert 0 < row["ended_after_seconds"] <= 0.05
+
+
+def test_an_entry_too_long_for_the_budget_leaves_it_to_the_others(tmp_path):
+    def measure(entry):
+        too_long = entry.batch_size == 1
+        return {"status": "skipped", "reason": "", "ended_after_seconds": 100.0} if too_long else fast(entry)
+
+    run_sweep(entries(1), tmp_path, measure=measure, budget=TimeBudget(100, clock=lambda: 0.0))
+    measured = []
+    rows = run_sweep(entries(1, 2), tmp_path, budget=TimeBudget(110, clock=lambda: 0.0),
+                     measure=lambda entry: measured.append(entry.batch_size) or fast(entry))
+    assert measured == [2] and [row["status"] for row in rows] == ["skipped", "ok"]
+    rows = run_sweep(entries(1, 2), tmp_path, measure=fast, budget=TimeBudget(200, clock=lambda: 0.0))
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+
+
+def test_the_time_left_and_the_peaks_of_the_machine(tmp_path):
+    left, measured = [], []
+    peaks = {"matmul_gflops": 100.0}
+
+    def sweep(*batch_sizes):
+        return run_sweep(
+            entries(*batch_sizes), tmp_path, measure=fast, peaks=lambda: measured.append(1) or peaks,
+            on_start=lambda index, entry, seconds: left.append(seconds), command="tfod-zoo benchmark x",
+        )
+
+    rows = sweep(1, 2, 4)
+    assert left[0] is None and all(seconds >= 0 for seconds in left[1:]) and len(left) == 3
+    assert measured == [1], "once a sweep"
+    assert all(row["peaks"] == peaks and row["command"] == "tfod-zoo benchmark x" for row in rows)
+    sweep(1, 2, 4)
+    assert measured == [1] and len(left) == 3, "nothing to measure"
+    sweep(1, 8)
+    assert left[3] is not None, "rows of a run before tell what one takes"
+
+
+def test_matches_have_a_file_of_their_own_where_there_are_data(tmp_path):
+    with_data, other = Entry(MOBILENET, dataset="tfds:a:b"), Entry(MOBILENET, dataset="tfds:a:c")
+    assert matches_file(tmp_path, Entry(MOBILENET)) is None
+    assert matches_file(tmp_path, with_data) == matches_file(tmp_path, with_data) != matches_file(tmp_path, other)
 
 
 def test_rows_of_another_machine_are_not_taken_for_this_ones(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ MIN_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Entry:
-    """One model at one batch size and canvas, with one set of weights; data only, so that it survives as JSON."""
+    """One model in one runtime at one batch size and canvas, with one set of weights; data only."""
 
     model: str  # a zoo name, or a folder with pipeline.config and checkpoints
     weights: str = "zoo"  # "zoo" (the model's own), "random", or a folder or prefix of checkpoints
@@ -26,6 +26,9 @@ class Entry:
     min_calls: int = MIN_CALLS
     min_seconds: float = MIN_SECONDS
     store: str | None = None
+    runtime: str = "tensorflow"  # of `runtimes.PRECISIONS`
+    precision: str = "float32"
+    threads: int = 0  # of the runtime; 0 = its own choice
     weights_version: str | None = None  # of weights in a folder: newest checkpoint and its time, as training goes on
 
     @property
@@ -37,7 +40,8 @@ class Entry:
     def title(self) -> str:
         """Names the entry in a line of progress."""
         size = f" {self.input_size[0]}x{self.input_size[1]}" if self.input_size else ""
-        return f"{Path(self.model).name}{size} batch {self.batch_size}"
+        threads = f" {self.threads} threads" if self.threads else ""
+        return f"{Path(self.model).name}{size} batch {self.batch_size}, {self.runtime} {self.precision}{threads}"
 
     @property
     def weights_name(self) -> str:

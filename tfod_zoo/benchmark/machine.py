@@ -38,6 +38,27 @@ def machine_line(machine: dict[str, Any]) -> str:
     )
 
 
+def machine_facts(row: dict[str, Any]) -> dict[str, str]:
+    """What a row of a benchmark was measured on, name -> text: machine, device, versions, threads, peak rates."""
+    machine, peaks = row["machine"], row.get("peaks")
+    facts = {"processor": f"{machine['cpu']}, {machine['cores']} cores allowed, {machine['memory_gib']} GiB of memory"}
+    if "device" in row:
+        facts["device"] = row["device"]
+    facts["system"] = machine["system"]
+    facts["versions"] = f"Python {machine['python']}, " + ", ".join(
+        f"{package} {machine[package]}" for package in _PACKAGES if package in machine
+    )
+    facts["threads"] = ", ".join(
+        f"{machine[f'{kind}_op_threads'] or 'default'} {kind}-op" for kind in ("intra", "inter")
+    )
+    if peaks:
+        facts["peak rates, measured"] = (
+            f"matrix product {peaks['matmul_gflops']:.0f} GFLOP/s (float32, {peaks['cores_used']:.1f} cores used), "
+            f"memory copy {peaks['copy_gbs']:.1f} GB/s read plus written"
+        )
+    return facts
+
+
 def cpu_model() -> str:
     """The processor's own name, where the system tells it."""
     info = Path("/proc/cpuinfo")
@@ -53,6 +74,24 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def busy_core_seconds() -> float | None:
+    """Seconds that the cores of this process have worked so far, for whatever process; None where Linux does not tell.
+
+    Without the time that they waited for disks or, on a virtual machine, for the host.
+    """
+    stat = Path("/proc/stat")
+    if not stat.is_file() or not hasattr(os, "sched_getaffinity"):
+        return None
+    ours = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    ticks = 0
+    for line in stat.read_text().splitlines():
+        name, *fields = line.split()
+        if name in ours:
+            user, nice, system, _idle, _iowait, irq, softirq, *_ = map(int, fields)
+            ticks += user + nice + system + irq + softirq
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def memory_bytes() -> int:

@@ -1,70 +1,39 @@
-"""The reports of a benchmark: a table in Markdown, the same in CSV, and speed against accuracy as a picture."""
+"""The reports of a benchmark: an HTML page, a table in Markdown and in CSV, and speed against accuracy as a picture."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from tfod_zoo.benchmark.entry import Entry
-from tfod_zoo.benchmark.machine import machine_line
-
-Row = dict[str, Any]
-_MAP = "DetectionBoxes_Precision/mAP"
-_MAP50 = "DetectionBoxes_Precision/mAP@.50IOU"
-_KEYPOINT_MAP = "Keypoints_Precision/mAP ByCategory/"  # and the class
-
-
-@dataclass(frozen=True)
-class _Column:
-    title: str
-    value: Callable[[Row], Any]
-    digits: int = 1
-
-
-def _metric(name: str) -> Callable[[Row], Any]:
-    # TFOD's metrics are fractions, published tables are percent.
-    return lambda row: None if name not in row.get("metrics", {}) else 100 * row["metrics"][name]
-
-
-def _keypoint_map(row: Row) -> float | None:
-    """Mean over the classes with keypoints; the zoo's models have one."""
-    found = {name: value for name, value in row.get("metrics", {}).items() if name.startswith(_KEYPOINT_MAP)}
-    values = [value for value in found.values() if value >= 0]
-    return 100 * sum(values) / len(values) if values else None
-
-
-COLUMNS = (
-    _Column("model", lambda row: Path(row["entry"]["model"]).name),
-    _Column("weights", lambda row: row["weights"]),
-    _Column("canvas", lambda row: "x".join(map(str, row["canvas"])) if "canvas" in row else None),
-    _Column("batch", lambda row: row["entry"]["batch_size"]),
-    _Column("p50 ms", lambda row: row.get("p50_ms")),
-    _Column("p90 ms", lambda row: row.get("p90_ms")),
-    _Column("p99 ms", lambda row: row.get("p99_ms")),
-    _Column("mean ms", lambda row: row.get("mean_ms")),
-    _Column("images/s", lambda row: row.get("images_per_second")),
-    _Column("first call s", lambda row: row["first_call_ms"] / 1e3 if "first_call_ms" in row else None),
-    _Column("peak MiB", lambda row: row.get("peak_memory_mib"), 0),
-    _Column("M params", lambda row: row["parameters"] / 1e6 if "parameters" in row else None, 2),
-    _Column("GFLOP", lambda row: row.get("gflop")),
-    _Column("mAP %", _metric(_MAP)),
-    _Column("AP50 %", _metric(_MAP50)),
-    _Column("keypoint mAP %", _keypoint_map),
-    _Column("published ms", lambda row: row["published"].get("speed_ms")),
-    _Column("published mAP %", lambda row: row["published"].get("box_map")),
-    _Column("published keypoint mAP %", lambda row: row["published"].get("keypoint_map")),
+from tfod_zoo.benchmark.columns import (
+    COLUMNS,
+    P50,
+    Column,
+    Row,
+    box_map,
+    columns_with_values,
+    keypoint_map,
+    latency_per_image,
+    published_map,
+    row_title,
 )
+from tfod_zoo.benchmark.entry import Entry
+from tfod_zoo.benchmark.html_report import html_report
+from tfod_zoo.benchmark.machine import machine_facts, machine_line
+from tfod_zoo.benchmark.timing import timing_doubts
 
 
 def write_reports(rows: Sequence[Row], folder: str | Path) -> list[Path]:
-    """Writes report.md, results.csv and speed_accuracy.png (where there is something to plot); returns their paths."""
+    """Writes report.html, report.md, results.csv and, where there is something to plot, speed_accuracy.png.
+
+    Returns their paths.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     rows = share_metrics(rows)
-    markdown, table = folder / "report.md", folder / "results.csv"
+    page, markdown, table = folder / "report.html", folder / "report.md", folder / "results.csv"
+    page.write_text(html_report(rows, _notes(rows)), encoding="utf-8")
     markdown.write_text(markdown_report(rows), encoding="utf-8")
     with table.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
@@ -74,7 +43,7 @@ def write_reports(rows: Sequence[Row], folder: str | Path) -> list[Path]:
                 ["" if column.value(row) is None else column.value(row) for column in COLUMNS]
                 + [row["status"], row.get("reason", ""), row.get("device", ""), machine_line(row["machine"])]
             )
-    written = [markdown, table]
+    written = [page, markdown, table]
     picture = folder / "speed_accuracy.png"
     if write_plot(rows, picture):
         written.append(picture)
@@ -82,12 +51,23 @@ def write_reports(rows: Sequence[Row], folder: str | Path) -> list[Path]:
 
 
 def share_metrics(rows: Sequence[Row]) -> list[Row]:
-    """Rows of the same network and weights at another batch size get the mAP that one of them measured."""
-    measured = {_network(row): row["metrics"] for row in rows if "metrics" in row}
-    return [
-        row | {"metrics": measured[_network(row)]} if row["status"] == "ok" and _network(row) in measured else row
-        for row in rows
-    ]
+    """Rows of the same network and weights at another batch size get the mAP that one of them measured, and those of
+    another runtime or precision `map_change`, how many points that is over TensorFlow's in float32."""
+    measured = {(_network(row), *_runtime(row)): row["metrics"] for row in rows if "metrics" in row}
+    shared = []
+    for row in rows:
+        metrics = measured.get((_network(row), *_runtime(row)))
+        if row["status"] == "ok" and metrics:
+            row = row | {"metrics": metrics}
+            exact = measured.get((_network(row), *_EXACT))
+            here, there = box_map(row), box_map({"metrics": exact or {}})
+            if _runtime(row) != _EXACT and here is not None and there is not None:
+                row["map_change"] = here - there
+        shared.append(row)
+    return shared
+
+
+_EXACT = ("tensorflow", "float32")
 
 
 def _network(row: Row) -> tuple:
@@ -95,60 +75,89 @@ def _network(row: Row) -> tuple:
     return entry.model, entry.weights, entry.weights_version, entry.input_size
 
 
+def _runtime(row: Row) -> tuple[str, str]:
+    entry = Entry.from_json(row["entry"])
+    return entry.runtime, entry.precision
+
+
 def markdown_report(rows: Sequence[Row]) -> str:
     """The table with what is needed to read it: machines, device, picture, weights, data, failures."""
-    finished = [row for row in rows if row["status"] == "ok"]
     lines = ["# Benchmark", "", markdown_table(rows), ""]
     failures = [row for row in rows if row["status"] != "ok"]
     if failures:
-        lines += ["Failed:", ""]
-        lines += [f"- {Entry.from_json(row['entry']).title}: {row['reason']}" for row in failures] + [""]
-    lines += ["Measured on:", ""]
-    lines += [f"- {line}" for line in dict.fromkeys(machine_line(row["machine"]) for row in rows)]
-    devices = ", ".join(dict.fromkeys(row["device"] for row in finished))
-    if devices:
-        lines += [f"- device: {devices}"]
-    lines += ["", *_notes(rows, finished), ""]
+        lines += ["Not measured:", ""]
+        lines += [f"- {_plain(row_title(row))}: {row['status']}, {_plain(row['reason'])}" for row in failures] + [""]
+    doubts = [f"- {_plain(row_title(row))}: {doubt}" for row in rows for doubt in timing_doubts(row)]
+    if doubts:
+        lines += ["Doubts about timings:", "", *doubts, ""]
+    finished = [row for row in rows if row["status"] == "ok"]
+    for facts in dict.fromkeys(tuple(machine_facts(row).items()) for row in finished or rows):
+        lines += ["Measured on:", "", *(f"- {name}: {value}" for name, value in facts), ""]
+    lines += [f"- {note}" for note in _notes(rows)] + [""]
+    commands = [text for text in dict.fromkeys(row.get("command") for row in rows) if text]
+    if commands:
+        lines += ["Made by:", "", *(f"    {text}" for text in commands), ""]
     return "\n".join(lines)
 
 
-def _notes(rows: Sequence[Row], finished: Sequence[Row]) -> list[str]:
+_OURS = ("tfod_zoo", "tensorflow")  # named with the machine
+
+
+def _notes(rows: Sequence[Row]) -> list[str]:
+    """How the figures were measured, and what they mean."""
+    finished = [row for row in rows if row["status"] == "ok"]
     notes = [
-        f"- Latency: one call of `detect`, from a generated photograph-like {picture} in host memory to detections in "
+        f"Latency: one call of `detect`, from a generated photograph-like {picture} in host memory to detections in "
         "host memory; first call apart, warm-up left out."
         for picture in dict.fromkeys(row["picture"] for row in finished)
     ]
-    notes += ["- GFLOP: the network on one image; convolutions and matrix products, a multiply-add is 2 operations."]
+    notes += ["GFLOP: the network on one image; convolutions and matrix products, a multiply-add is 2 operations."]
+    if any("peaks" in row for row in finished):
+        notes += ["Of matmul peak: the row's operations a second over those of a float32 matrix product (2048 x 2048) "
+                  "in the same sweep; near 100 % is as fast as this arithmetic goes here."]
+    if any("joules_per_image" in row for row in finished):
+        notes += ["J/image: what the processor packages spent during the calls (RAPL), whatever else ran on them."]
+    exported = [row["export"] for row in finished if "export" in row]
+    if exported:
+        versions = {name: version for export in exported for name, version in export["versions"].items()}
+        made_with = ", ".join(f"{name} {version}" for name, version in versions.items() if name not in _OURS)
+        notes += ["Other runtimes' files were compared with the model before they were timed; found again: the model's "
+                  f"detections over 0.3 that they have too{f'; {made_with}' if made_with else ''}."]
+    if any("map_change" in row for row in rows):
+        notes += ["mAP change: points over TensorFlow's in float32, on the same images."]
     if any(row["weights"] == "random" for row in rows):
-        notes += ["- Weights named random are untrained: the speed is real, the detections mean nothing."]
+        notes += ["Weights named random are untrained: the speed is real, the detections mean nothing."]
     evaluated = {
-        (row["entry"]["dataset"], row.get("evaluated_images")) for row in finished if row.get("evaluated_images")
+        (row["entry"]["dataset"], row["evaluated_images"]) for row in finished if row.get("evaluated_images")
     }
-    notes += [f"- mAP: COCO box metric (pycocotools) on {data}, {count} images." for data, count in sorted(evaluated)]
-    if any(_keypoint_map(row) is not None for row in rows):
-        notes += ["- Keypoint mAP: COCO keypoint metric (OKS .50:.95, pycocotools) on the same images."]
+    notes += [f"mAP: COCO box metric (pycocotools) on {data}, {count} images." for data, count in sorted(evaluated)]
+    if any(keypoint_map(row) is not None for row in rows):
+        notes += ["Keypoint mAP: COCO keypoint metric (OKS .50:.95, pycocotools) on the same images."]
     if not evaluated:
-        notes += ["- mAP was not measured (no --dataset); the published one is beside it where the zoo has one."]
-    notes += ["- Published: the zoo's own table; its milliseconds are of the zoo's own hardware, for orientation only."]
+        notes += ["mAP was not measured (no --dataset); the published one is beside it where the zoo has one."]
+    notes += ["Published: the zoo's own table; its milliseconds are of the zoo's own hardware, for orientation only."]
     return notes
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
-    """One Markdown line a row; a figure that was not measured is an empty cell."""
-    table = [[column.title for column in COLUMNS]]
-    table += [[_shown(column, row) for column in COLUMNS] for row in rows]
+    """One Markdown line a row; a figure that was not measured is an empty cell, one that no row has no column."""
+    columns = columns_with_values(rows)
+    table = [[column.title for column in columns]]
+    table += [[_shown(column, row) for column in columns] for row in rows]
     lines = ["| " + " | ".join(cells) + " |" for cells in table]
-    lines.insert(1, "|" + " --- |" * len(COLUMNS))
+    lines.insert(1, "|" + " --- |" * len(columns))
     return "\n".join(lines)
 
 
-def _shown(column: _Column, row: Row) -> str:
-    if row["status"] != "ok" and column.title == "p50 ms":
-        return "failed"
-    value = column.value(row)
-    if value is None:
-        return ""
-    return f"{value:.{column.digits}f}" if isinstance(value, float) else str(value)
+def _shown(column: Column, row: Row) -> str:
+    if row["status"] != "ok" and column is P50:
+        return row["status"]
+    return _plain(column.shown(row))
+
+
+def _plain(text: str) -> str:
+    """Text that neither ends a cell nor starts a tag in Markdown."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
 def write_plot(rows: Sequence[Row], path: Path) -> bool:
@@ -158,9 +167,13 @@ def write_plot(rows: Sequence[Row], path: Path) -> bool:
     against the published mAP, and the axis says so.
     """
     finished = [row for row in rows if row["status"] == "ok"]
-    measured = [row for row in finished if "metrics" in row]
-    shown = measured or [row for row in finished if row["published"].get("box_map") is not None]
-    if not shown:
+    measured = any(box_map(row) is not None for row in finished)
+    points = [
+        (row, latency, accuracy) for row in finished
+        if (latency := latency_per_image(row)) is not None
+        and (accuracy := (box_map if measured else published_map)(row)) is not None
+    ]
+    if not points:
         return False
     import matplotlib
 
@@ -168,17 +181,14 @@ def write_plot(rows: Sequence[Row], path: Path) -> bool:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(9, 6), dpi=120)
-    for row in shown:
-        accuracy = 100 * row["metrics"][_MAP] if measured else row["published"]["box_map"]
-        latency = row["p50_ms"] / row["entry"]["batch_size"]
+    for row, latency, accuracy in points:
         axes.scatter(latency, accuracy, color="tab:blue", zorder=3)
-        label = Entry.from_json(row["entry"]).title + (" (random weights)" if row["weights"] == "random" else "")
-        axes.annotate(label, (latency, accuracy), textcoords="offset points", xytext=(6, 4), fontsize=7)
+        axes.annotate(row_title(row), (latency, accuracy), textcoords="offset points", xytext=(6, 4), fontsize=7)
     axes.scatter([], [], color="tab:blue",
                  label="measured latency, measured mAP" if measured else "measured latency, published mAP")
     published = {
-        Path(row["entry"]["model"]).name: row["published"] for row in shown
-        if row["published"].get("speed_ms") and row["published"].get("box_map") is not None
+        Path(row["entry"]["model"]).name: row["published"] for row, *_ in points
+        if row["published"].get("speed_ms") and published_map(row) is not None
     }
     for name, figures in published.items():
         axes.scatter(figures["speed_ms"], figures["box_map"], marker="x", color="tab:gray", zorder=2)
@@ -189,7 +199,7 @@ def write_plot(rows: Sequence[Row], path: Path) -> bool:
     axes.set_xscale("log")
     axes.set_xlabel("milliseconds an image (p50 of a call / batch size)")
     axes.set_ylabel("COCO box mAP@[.5:.95], %" + ("" if measured else ", as published (not measured here)"))
-    axes.set_title("\n".join(dict.fromkeys(machine_line(row["machine"]) for row in shown)), fontsize=6)
+    axes.set_title("\n".join(dict.fromkeys(machine_line(row["machine"]) for row, *_ in points)), fontsize=6)
     axes.grid(True, which="both", alpha=0.3)
     axes.legend(fontsize=8)
     figure.tight_layout()

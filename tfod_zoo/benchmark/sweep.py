@@ -1,4 +1,4 @@
-"""A sweep: models x canvas sizes x batch sizes, an entry a process, a row of the result file each.
+"""A sweep: models x runtimes x canvas sizes x batch sizes, an entry a process, a row of the result file each.
 
 The result file is JSON lines, appended row by row, so an interrupted sweep loses at most the entry in hand; run again,
 it skips what is finished on the same machine and retries what failed.
@@ -7,24 +7,31 @@ it skips what is finished on the same machine and retries what failed.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from tfod_zoo.benchmark.duration import format_duration
 from tfod_zoo.benchmark.entry import Entry, checkpoint_version
 from tfod_zoo.benchmark.machine import describe_machine
 from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.zoo.registry import get_model, list_models
 
 RESULTS_FILE = "results.jsonl"
+MATCHES_FOLDER = "matches"  # beside it
+_MARGIN = 1.2  # so much more time than the last try had makes another one worth it
 _PATTERN_CHARACTERS = "*?["
 
 Row = dict[str, Any]
@@ -55,25 +62,41 @@ def expand_models(patterns: Sequence[str]) -> list[str]:
 def plan(
     models: Sequence[str],
     *,
+    runtimes: Sequence[tuple[str, str]] = (("tensorflow", "float32"),),
     batch_sizes: Sequence[int] = (1,),
     input_sizes: Sequence[tuple[int, int] | None] = (None,),
     dataset: str | None = None,
     **options: Any,
 ) -> list[Entry]:
-    """The entries of a sweep. mAP does not depend on the batch size: the first of `batch_sizes` measures it for all."""
+    """The entries of a sweep, `runtimes` being pairs with a precision.
+
+    mAP does not depend on the batch size: the first of `batch_sizes` measures it for all.
+    """
     entries = []
     for model in models:
         weights = options.get("weights", "zoo")
         folder = model if weights == "zoo" and Path(model).is_dir() else weights
         version = checkpoint_version(folder) if folder not in ("zoo", "random") else None
-        for input_size in input_sizes:
+        for input_size, (runtime, precision) in itertools.product(input_sizes, runtimes):
             for batch_size in dict.fromkeys(batch_sizes):
                 measured_on = dataset if batch_size == batch_sizes[0] else None
                 entries.append(
-                    Entry(model, batch_size=batch_size, input_size=input_size, dataset=measured_on,
-                          weights_version=version, **options)
+                    Entry(model, batch_size=batch_size, input_size=input_size, dataset=measured_on, runtime=runtime,
+                          precision=precision, weights_version=version, **options)
                 )
     return entries
+
+
+class TimeBudget:
+    """Seconds that a sweep may take, from now on; None = as long as it needs."""
+
+    def __init__(self, seconds: float | None = None, clock: Callable[[], float] = time.monotonic):
+        self.seconds, self._clock, self._started = seconds, clock, clock()
+
+    @property
+    def left(self) -> float | None:
+        """Seconds left, 0 once it is used up."""
+        return None if self.seconds is None else max(0.0, self.seconds - (self._clock() - self._started))
 
 
 def run_sweep(
@@ -81,13 +104,23 @@ def run_sweep(
     folder: str | Path,
     *,
     on_row: Callable[[int, Row, bool], None] | None = None,
-    on_start: Callable[[int, Entry], None] | None = None,
+    on_start: Callable[[int, Entry, float | None], None] | None = None,
     measure: Callable[[Entry], Row] | None = None,
+    peaks: Callable[[], dict[str, float]] | None = None,
+    budget: TimeBudget | None = None,
+    command: str | None = None,
 ) -> list[Row]:
     """Runs what `folder`'s result file does not hold yet and returns the rows of all `entries`, in their order.
 
-    `on_start(index, entry)` comes before a measurement, `on_row(index, row, resumed)` after it or where the row was
-    there already. `measure` makes the measured fields of an entry; a process of its own by default.
+    Args:
+        on_start: called with index, entry and the seconds that it and those after it will take (None: not known yet)
+            before a measurement.
+        on_row: called with index, row and whether the row was there already.
+        measure: makes the measured fields of an entry; a process of its own by default.
+        peaks: measures what the machine can do at most (`roofline.measure_peaks`), once, before the first
+            measurement; each row gets it as `peaks`.
+        budget: an entry whose turn comes after it is used up becomes a row with the status "skipped".
+        command: the command line, as rows keep it.
     """
     results = Path(folder) / RESULTS_FILE
     try:
@@ -102,26 +135,68 @@ def run_sweep(
         for row in read_rows(results)
         if row["status"] == "ok" and row["machine"] == machine
     }
+    # An entry that once was ended for lack of time must not use up every later budget, too.
+    too_short = {
+        Entry.from_json(row["entry"]).key: row["ended_after_seconds"]
+        for row in read_rows(results) if "ended_after_seconds" in row
+    }
+    missing = [entry for entry in entries if entry.key not in finished]
+    of_all: Row = {"command": command} if command else {}
+    if missing and peaks:
+        of_all["peaks"] = peaks()
+    # What the entries of this sweep took, here or in a run before, tells what those to come will take.
+    durations = [row["entry_seconds"] for entry in entries
+                 if (row := finished.get(entry.key)) and "entry_seconds" in row]
     rows = []
     for index, entry in enumerate(entries):
         row = finished.get(entry.key)
         resumed = row is not None
         if row is None:
-            if on_start:
-                on_start(index, entry)
             row = {
                 "entry": asdict(entry),
                 "weights": entry.weights_name,
                 "published": _published(entry.model),
                 "machine": machine,
                 "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                **(measure or run_worker)(entry),
+                **of_all,
             }
+            if budget and budget.left is not None and budget.left <= _MARGIN * too_short.get(entry.key, 0.0):
+                row |= skipped(budget, too_short.get(entry.key))
+            else:
+                if on_start:
+                    on_start(index, entry, len(missing) * sum(durations) / len(durations) if durations else None)
+                started = time.monotonic()
+                row |= (measure or run_worker)(entry)
+                row["entry_seconds"] = time.monotonic() - started
+                if row["status"] == "ok":
+                    durations.append(row["entry_seconds"])
+            missing.remove(entry)
             _append(results, row)
         rows.append(row)
         if on_row:
             on_row(index, row, resumed)
     return rows
+
+
+def matches_file(folder: str | Path, entry: Entry) -> Path | None:
+    """Where the matches on each image of `entry` are kept, beside the results; None for one without a data set."""
+    if not entry.dataset:
+        return None
+    return Path(folder) / MATCHES_FOLDER / (hashlib.sha256(entry.key.encode()).hexdigest()[:16] + ".npz")
+
+
+def skipped(budget: TimeBudget, ended_after: float | None = None) -> Row:
+    """The fields of a row that the time budget left no time for; `ended_after` seconds it was not done yet."""
+    assert budget.seconds is not None
+    if ended_after is None:
+        reason = f"the time budget of {format_duration(budget.seconds)} was used up; run the same command again"
+        return {"status": "skipped", "reason": reason}
+    return {
+        "status": "skipped",
+        "reason": f"it needs more than the {format_duration(ended_after)} that were left of a time budget; run the "
+                  "same command again, with a larger budget if it is alone",
+        "ended_after_seconds": ended_after,
+    }
 
 
 def read_rows(results: str | Path) -> list[Row]:
@@ -148,17 +223,34 @@ def latest_rows(rows: Iterable[Row]) -> list[Row]:
     return list(newest.values())
 
 
-def run_worker(entry: Entry, on_images: Callable[[int], None] = lambda done: None) -> Row:
+def run_worker(
+    entry: Entry,
+    on_images: Callable[[int], None] = lambda done: None,
+    *,
+    matches: Path | None = None,
+    budget: TimeBudget | None = None,
+) -> Row:
     """Measures `entry` in a fresh process; whatever happens to that process, there is a row.
 
-    `on_images` hears how many images the entry's mAP has seen so far.
+    `on_images` hears how many images the entry's mAP has seen so far. `matches` is a file to keep its matches of each
+    image in (`image_matches`). What is not done when the `budget` is used up is ended, and its row says so.
     """
-    command = [sys.executable, "-m", "tfod_zoo.benchmark.worker"]
+    command = [sys.executable, "-m", "tfod_zoo.benchmark.worker", *([str(matches)] if matches else [])]
     line: Row = {}
+    seconds = budget.left if budget else None
+    out_of_time = threading.Event()
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
         assert process.stdin and process.stdout
+
+        def end() -> None:
+            out_of_time.set()
+            process.kill()
+
+        alarm = threading.Timer(seconds, end) if seconds is not None else None
         try:
+            if alarm:
+                alarm.start()
             # A worker that dies early breaks the pipe; its exit code says more than the pipe's error would.
             with contextlib.suppress(BrokenPipeError), process.stdin as spec:
                 spec.write(json.dumps(asdict(entry)))
@@ -171,6 +263,11 @@ def run_worker(entry: Entry, on_images: Callable[[int], None] = lambda done: Non
             process.kill()
             process.wait()
             raise
+        finally:
+            if alarm:
+                alarm.cancel()
+        if budget and out_of_time.is_set():
+            return skipped(budget, seconds)
         if process.returncode == 0 and "status" in line:
             return line
         log.seek(0)

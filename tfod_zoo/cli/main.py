@@ -1,7 +1,8 @@
 """`tfod-zoo`: finds the command's module, parses its flags, runs it, and turns its errors into one sentence.
 
 A command NAME is the module `tfod_zoo.cli.NAME_command` with `HELP` (one line), `EXAMPLE`, `add_arguments(parser)` and
-`run(args) -> exit code`. Only the module that is needed is imported, and none imports TensorFlow before it runs.
+`run(args) -> exit code`, which finds the whole command line in `args.command_line`. Only the module that is needed is
+imported, and none imports TensorFlow before it runs.
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
 """
@@ -12,6 +13,7 @@ import argparse
 import difflib
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -89,8 +91,12 @@ def _run(arguments: list[str]) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=2)
         hint = f"did you mean {' or '.join(near)}?" if near else "`tfod-zoo --help` lists them."
         raise UsageError(f"There is no command {name!r}; {hint}")
-    command = _module(name)
-    args = _parse(_command_parser(name, command), arguments[at + 1 :])
+    command, own = _module(name), arguments[at + 1 :]
+    if own and own[0] in getattr(command, "SUBCOMMANDS", ()):
+        # A command whose first argument is otherwise a name of the user's, so that argparse could not tell them apart.
+        name, command, own = f"{name} {own[0]}", _module(f"{name}_{own[0]}"), own[1:]
+    args = _parse(_command_parser(name, command), own)
+    args.command_line = shlex.join(["tfod-zoo", *arguments])
     return command.run(args)
 
 

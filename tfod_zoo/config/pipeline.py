@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from google.protobuf.descriptor import FieldDescriptor
 
 from tfod_zoo.config import schema
-from tfod_zoo.errors import ZooError
+from tfod_zoo.errors import ZooError, reason_of
 
 # How text_format words its errors: the place, for some the line itself in quotes, what is wrong.
 _POSITION = re.compile(r"^(?P<line>\d+):(?P<column>\d+) : (?:'.*?': (?=[A-Z]))?(?P<what>.*)$", re.DOTALL)
@@ -232,5 +232,4 @@ def _write_to_store(path: Path, text: str) -> None:
     try:
         path.write_text(text)
     except Exception as error:  # TensorFlow's, which this room does not import, or another client's
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise PipelineError(f"{path} could not be written ({reason}); give another place.") from error
+        raise PipelineError(f"{path} could not be written ({reason_of(error)}); give another place.") from error

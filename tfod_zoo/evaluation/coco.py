@@ -19,6 +19,8 @@ from tfod_zoo.evaluation.annotations import EvaluationError, object_areas, run_c
 from tfod_zoo.evaluation.coco_keypoints import KeypointCollector, keypoint_classes
 
 if TYPE_CHECKING:
+    from pycocotools.cocoeval import COCOeval
+
     from tfod_zoo.config.label_map import LabelMap
 
 _LOG = logging.getLogger(__name__)
@@ -72,6 +74,7 @@ def evaluate(
     per_category: bool = False,
     on_progress: Callable[[int], None] | None = None,
     detect_step: DetectStep | None = None,
+    on_boxes: Callable[[COCOeval], None] | None = None,
 ) -> dict[str, Any]:
     """COCO metrics of `model` on `dataset` (spec §8.3 to §8.5): of boxes and, where model and data have any, keypoints.
 
@@ -85,6 +88,7 @@ def evaluate(
         per_category: add the key "per_category", a dict of category name -> AP@[.5:.95] (-1: no ground truth).
         on_progress: called after each batch with the number of images done.
         detect_step: `make_detect_step(model)`, when the caller keeps it; made anew otherwise.
+        on_boxes: gets pycocotools' evaluator of boxes after its run, with the matches on each image.
 
     Returns:
         `METRIC_NAMES` -> float in 0..1, or -1 where the data hold no ground truth of that size. For each class with
@@ -127,7 +131,8 @@ def evaluate(
     metrics: dict[str, Any] = {}
     if collected.with_boxes:
         metrics = coco_metrics(
-            collected.num_images, label_map.categories(), collected.truths, collected.found, per_category=per_category
+            collected.num_images, label_map.categories(), collected.truths, collected.found, per_category=per_category,
+            on_boxes=on_boxes,
         )
     for keypoints in collected.keypoints or ():
         metrics |= keypoints.metrics(collected.num_images)
@@ -165,13 +170,17 @@ def coco_metrics(
     detections: list[dict[str, Any]],
     *,
     per_category: bool = False,
+    on_boxes: Callable[[COCOeval], None] | None = None,
 ) -> dict[str, Any]:
     """pycocotools' twelve box metrics under TFOD's names.
 
     `truths` and `detections` are COCO annotations: image_id in 0..num_images-1, category_id, bbox [x, y, width, height]
     and area in pixels, iscrowd; detections also have a score; each gets an `id`. `categories` are dicts of id and name.
+    `on_boxes` as in `evaluate`.
     """
     evaluator = run_cocoeval(num_images, categories, truths, detections, "bbox")
+    if on_boxes:
+        on_boxes(evaluator)
     metrics: dict[str, Any] = {name: float(v) for name, v in zip(METRIC_NAMES, evaluator.stats, strict=True)}
     if per_category:
         # precision is [IoU thresholds, recall thresholds, categories, area ranges, max detections]; 0 = all areas,

@@ -10,7 +10,11 @@ from tfod_zoo.config.label_map import COCO_LABEL_MAP, LabelMap, read_label_map
 from tfod_zoo.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from pycocotools.cocoeval import COCOeval
+
     from tfod_zoo.data.errors import DataProblems
+    from tfod_zoo.evaluation.coco import DetectStep
 
 _PERSON = "/m/01g317"  # its name in COCO's label map
 # Larger than TFOD's 1: the metrics are the same at any batch size, and the cores are better used.
@@ -65,6 +69,20 @@ def eval_label_map(pipeline: Any) -> LabelMap:
     return label_map
 
 
+def first_images(pipeline: Any, count: int) -> list[np.ndarray]:
+    """Images of the first eval reader's data, at most `count`, uint8 `[H, W, 3]` each, as large as the canvas lets
+    them be."""
+    import numpy as np
+
+    from tfod_zoo.data.input_pipeline import build_dataset
+
+    images = []
+    for features, _ in build_dataset(pipeline, training=False, batch_size=1).take(count):
+        height, width, _ = features["true_image_shape"][0].numpy()
+        images.append(np.round(features["image"][0, :height, :width].numpy()).astype(np.uint8))
+    return images
+
+
 def evaluate_pipeline(
     model: Any,
     pipeline: Any,
@@ -74,15 +92,24 @@ def evaluate_pipeline(
     per_category: bool = False,
     on_progress: Callable[[int], None] | None = None,
     problems: DataProblems | None = None,
+    detect_step: DetectStep | None = None,
+    on_boxes: Callable[[COCOeval], None] | None = None,
 ) -> dict[str, Any]:
     """`evaluate` on the data of the pipeline's first eval reader; see `tfod_zoo.evaluation.coco.evaluate`.
 
-    `problems` counts what was wrong with single records.
+    `problems` counts what was wrong with single records; `detect_step` is what runs, the model itself where it is None.
     """
     from tfod_zoo.data.input_pipeline import build_dataset
     from tfod_zoo.evaluation.coco import evaluate
 
     dataset = build_dataset(pipeline, training=False, batch_size=batch_size, problems=problems)
     return evaluate(
-        model, dataset, eval_label_map(pipeline), limit=limit, per_category=per_category, on_progress=on_progress
+        model,
+        dataset,
+        eval_label_map(pipeline),
+        limit=limit,
+        per_category=per_category,
+        on_progress=on_progress,
+        detect_step=detect_step,
+        on_boxes=on_boxes,
     )

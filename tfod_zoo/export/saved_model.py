@@ -22,11 +22,11 @@ import tensorflow as tf
 import tfod_zoo
 from tfod_zoo.certification.comparison import TOLERANCE, OutputDifference, compare_outputs
 from tfod_zoo.config.pipeline import write_pipeline
-from tfod_zoo.errors import UsageError, ZooError
+from tfod_zoo.errors import UsageError, ZooError, reason_of
+from tfod_zoo.export.formats import REPORT
 from tfod_zoo.export.warm_up import write_warm_up
 from tfod_zoo.modeling.detection_model import DetectionModel
 
-REPORT = "export.json"
 _IMAGE_FIELD = "image/encoded"  # of a tf.Example
 # Spec, section 9: one image at a time as arrays of pixels, any number of encoded ones.
 _SIGNATURES = {
@@ -141,9 +141,9 @@ def export_saved_model(
             )
         (unfinished / REPORT).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         for part in sorted(unfinished.iterdir()):
-            _replace(part, out / part.name)
+            replace(part, out / part.name)
     except (OSError, tf.errors.OpError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise ZooError(f"{out} cannot be written ({reason}); free some space, or give another --out.") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -188,7 +188,7 @@ def _as_input(image: np.ndarray, input_type: str) -> tf.Tensor:
     return tf.constant([encoded])
 
 
-def _replace(part: Path, place: Path) -> None:
+def replace(part: Path, place: Path) -> None:
     """Moves a file or folder to where an older one may be, which goes only when the new one is there."""
     old = place.with_name(f".{place.name}.old")
     if old.exists():

@@ -9,7 +9,7 @@ import tf_keras
 
 from tfod_zoo.errors import ZooError
 from tfod_zoo.modeling import winograd
-from tfod_zoo.modeling.placement import on_plain_cpu
+from tfod_zoo.modeling.placement import in_another_runtime, on_plain_cpu
 from tfod_zoo.modeling.pointwise import convolve_and_normalize, normalizes
 
 _ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
@@ -56,6 +56,8 @@ class ProductConv2D(WinogradConv2D):
     """One for the deep layers at a network's end: Winograd's way in inference, too, and 1x1 kernels as a product."""
 
     def is_products(self, inputs: tf.Tensor, training: bool = False) -> bool:
+        if in_another_runtime():
+            return False
         return self._is_one_product() or super().is_products(inputs, training=True)
 
     def products(

@@ -1,6 +1,8 @@
 """What every detector of the package is: one interface from pixels to detections, losses and checkpoints."""
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 import tf_keras
@@ -10,6 +12,24 @@ from tfod_zoo.modeling import checkpoint
 from tfod_zoo.modeling.image_resizer import canvas_size, resize_and_pad
 
 RESTORE_MODES = ("full", "detection", "classification")
+
+
+class Network(NamedTuple):
+    """A part of a detector that is nothing but layers, which other runtimes can run.
+
+    Attributes:
+      call: `[B, *input_shape]` float32 -> a list of tensors.
+      input_shape: without the batch.
+      rows: of its batch, for each image.
+    """
+
+    call: Callable[[tf.Tensor], list[tf.Tensor]]
+    input_shape: tuple[int, ...]
+    rows: int = 1
+
+
+# The name of a network and its input -> its outputs, as arrays or tensors.
+RunNetwork = Callable[[str, tf.Tensor], Sequence]
 
 
 class DetectionModel(tf_keras.Model):
@@ -49,6 +69,11 @@ class DetectionModel(tf_keras.Model):
         Raises:
           UsageError: another dtype or rank.
         """
+        canvas, true_shapes = self.to_canvas(images)
+        return self.normalize(canvas), true_shapes
+
+    def to_canvas(self, images) -> tuple[tf.Tensor, tf.Tensor]:
+        """`preprocess` without normalising: pixels stay in 0..255."""
         images = tf.convert_to_tensor(images)
         if images.dtype not in (tf.uint8, tf.float32) or images.shape.rank != 4 or images.shape[-1] != 3:
             raise UsageError(
@@ -56,7 +81,7 @@ class DetectionModel(tf_keras.Model):
                 "with values in 0..255."
             )
         canvas, true_shape = resize_and_pad(tf.cast(images, tf.float32), self._image_resizer)
-        return self.normalize(canvas), tf.tile(true_shape[None], [tf.shape(images)[0], 1])
+        return canvas, tf.tile(true_shape[None], [tf.shape(images)[0], 1])
 
     def normalize(self, canvas: tf.Tensor) -> tf.Tensor:
         """Resized and padded RGB pixels `[B, H', W', 3]` float32 in 0..255 -> network inputs of the same shape."""
@@ -100,9 +125,21 @@ class DetectionModel(tf_keras.Model):
 
     def detect_preprocessed(self, inputs: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
         """`detect` from what `preprocess` gives on."""
-        detections = dict(self.detections_of(inputs, true_image_shapes))
-        detections["detection_classes"] += 1
-        return {key: tf.cast(value, tf.float32) for key, value in detections.items()}
+        return as_served(self.detections_of(inputs, true_image_shapes))
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """The parts that another runtime can run, the first of which takes the canvas, by name."""
+        raise NotImplementedError
+
+    def detect_through(self, run: RunNetwork, canvas: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """What `postprocess` gives, with the `networks` run elsewhere and everything between and behind them here.
+
+        Args:
+          run: the name of a network and its input `[B, ...]` -> its outputs.
+          canvas, true_image_shapes: of `to_canvas`.
+        """
+        raise NotImplementedError
 
     def detections_of(self, inputs: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
         """`postprocess` of a call, up to rounding, without what no detection needs."""
@@ -157,3 +194,9 @@ class DetectionModel(tf_keras.Model):
           CheckpointError: it could not be written; an earlier checkpoint there is unharmed.
         """
         checkpoint.save(str(prefix), self.tfod_tree)
+
+
+def as_served(detections: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """What `postprocess` gives, as TFOD's SavedModels give it: classes from 1, everything float32."""
+    served = {**detections, "detection_classes": detections["detection_classes"] + 1}
+    return {key: tf.cast(value, tf.float32) for key, value in served.items()}

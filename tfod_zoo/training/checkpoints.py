@@ -11,7 +11,7 @@ import tensorflow as tf
 from etils.epath import Path
 
 from tfod_zoo.config.pipeline import read_pipeline, write_pipeline
-from tfod_zoo.errors import UsageError, ZooError
+from tfod_zoo.errors import UsageError, ZooError, reason_of
 from tfod_zoo.modeling.checkpoint import SUFFIX, open_checkpoint, read_shapes
 
 BEST = "best"
@@ -49,7 +49,7 @@ def _damage(prefix: str) -> str | None:
         for key in reader.get_variable_to_shape_map():
             reader.get_tensor(key)
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        return _reason(error)
+        return reason_of(error)
     return None
 
 
@@ -89,7 +89,7 @@ def write_description(folder: Path, pipeline: Any, seed: int) -> None:
         write_pipeline(pipeline, folder / "pipeline.config")
         _write_json(folder / _NOTES, {"seed": seed})
     except (OSError, tf.errors.OpError) as error:
-        raise ZooError(f"{folder} cannot be written to ({_reason(error)}); give another --model-dir.") from error
+        raise ZooError(f"{folder} cannot be written to ({reason_of(error)}); give another --model-dir.") from error
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -152,8 +152,8 @@ class BestCheckpoint:
             raise
         except (OSError, tf.errors.OpError) as error:
             raise ZooError(
-                f"{self._folder} cannot be written to ({_reason(error)}); free some space and run the same command to "
-                "go on."
+                f"{self._folder} cannot be written to ({reason_of(error)}); free some space and run the same command "
+                "to go on."
             ) from error
         return better
 
@@ -176,13 +176,6 @@ class BestCheckpoint:
         for file in self._folder.glob("ckpt-*"):
             if not file.name.startswith(f"{name}."):
                 file.unlink()
-
-
-def _reason(error: Exception) -> str:
-    """The error in a few words; of the many that TensorFlow says, the first line."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

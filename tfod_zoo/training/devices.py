@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfod_zoo.errors import UsageError, ZooError
+from tfod_zoo.errors import UsageError, ZooError, reason_of
 from tfod_zoo.training.model_garden import distribute_utils
 
 DEVICES = ("auto", "cpu", "gpu", "tpu")
@@ -121,10 +121,9 @@ def _tpu_strategy() -> tf.distribute.Strategy:
     try:
         return distribute_utils.get_distribution_strategy("tpu", tpu_address=name)
     except Exception as error:  # a wrong wheel, a wrong name and a sleeping TPU fail in as many ways
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ZooError(
-            f"the TPU {name!r} does not answer ({reason}); on a TPU VM install tensorflow-tpu in place of tensorflow "
-            "and set TPU_NAME=local, elsewhere name the TPU in TPU_NAME."
+            f"the TPU {name!r} does not answer ({reason_of(error)}); on a TPU VM install tensorflow-tpu in place of "
+            "tensorflow and set TPU_NAME=local, elsewhere name the TPU in TPU_NAME."
         ) from error
 
 

@@ -15,7 +15,7 @@ from tfod_zoo.modeling.center_net.keypoint_decoding import decode_keypoints
 from tfod_zoo.modeling.center_net.keypoint_losses import keypoint_losses
 from tfod_zoo.modeling.center_net.keypoint_task import KeypointTask, keypoint_tasks
 from tfod_zoo.modeling.center_net.suppression import suppress
-from tfod_zoo.modeling.detection_model import DetectionModel
+from tfod_zoo.modeling.detection_model import DetectionModel, Network, RunNetwork
 from tfod_zoo.modeling.placement import on_plain_cpu
 
 _HEATMAPS = ("object_center", "/heatmap")  # how their keys end
@@ -113,15 +113,25 @@ class CenterNet(DetectionModel):
         return self._decode({key: predictions[key][-1] for key in self.heads}, true_image_shapes)
 
     def detections_of(self, inputs: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """See `DetectionModel.detections_of`: all but the heatmaps are looked at in few cells."""
+        """See `DetectionModel.detections_of`."""
         features = self.extractor(inputs, training=False)[-1]
-        outputs: dict[str, tf.Tensor | OnDemand] = {}
-        for key, (*_, head) in self.heads.items():
-            # GPUs and TPUs convolve a map sooner than they gather patches of it.
-            few = not key.endswith(_HEATMAPS) and on_plain_cpu() and sees_one_patch(head)
-            exact = features.dtype == tf.float32 and head.compute_dtype == "float32"
-            outputs[key] = OnDemand(head, features) if few and exact else head(features)
-        return self._decode(outputs, true_image_shapes)
+        # GPUs and TPUs convolve a map sooner than they gather patches of it.
+        whole = self._heads_seen_whole if on_plain_cpu() else self.heads
+        return self._decode_from(features, {key: self.heads[key][-1](features) for key in whole}, true_image_shapes)
+
+    @functools.cached_property
+    def _heads_seen_whole(self) -> list[str]:
+        """All but the heatmaps are looked at in few cells."""
+        return [
+            key
+            for key, (*_, head) in self.heads.items()
+            if key.endswith(_HEATMAPS) or not sees_one_patch(head) or head.compute_dtype != "float32"
+        ]
+
+    def _decode_from(self, features: tf.Tensor, whole: dict, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Detections from the last features, and the output maps of some heads; the others compute what is needed."""
+        demanded = {key: OnDemand(heads[-1], features) for key, heads in self.heads.items() if key not in whole}
+        return self._decode({**whole, **demanded}, true_image_shapes)
 
     def _decode(self, last: dict[str, tf.Tensor | OnDemand], true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
         detections, cells = decoding.decode_centers(last["object_center"], true_image_shapes, self.max_detections)
@@ -135,6 +145,25 @@ class CenterNet(DetectionModel):
             )
         config = self.pipeline.model.center_net
         return suppress(detections, config.post_processing) if config.HasField("post_processing") else detections
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """One: pixels of the canvas to the last features, and to the outputs of the heads that are looked at whole."""
+
+        def heads(canvas: tf.Tensor) -> list[tf.Tensor]:
+            features = self.extractor(self.normalize(canvas), training=False)[-1]
+            return [features, *(self.heads[key][-1](features) for key in self._heads_seen_whole)]
+
+        return {"heads": Network(heads, (*self.input_shape_hw, 3))}
+
+    def detect_through(self, run: RunNetwork, canvas: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """See `DetectionModel.detect_through`."""
+        features, *maps = run("heads", canvas)
+        return self._decode_outputs(features, dict(zip(self._heads_seen_whole, maps, strict=True)), true_image_shapes)
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def _decode_outputs(self, features: tf.Tensor, whole: dict, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._decode_from(features, whole, true_image_shapes)
 
     def compute_losses(
         self, predictions: dict, groundtruth: dict[str, tf.Tensor], true_image_shapes: tf.Tensor

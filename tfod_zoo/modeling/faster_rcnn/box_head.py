@@ -24,7 +24,10 @@ class BoxHead(tf_keras.layers.Layer):
 
     def call(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """`[N, h, w, D]` -> codes `[N, 1 or num_classes, 4]`; logits `[N, num_classes + 1]`, background first."""
-        mean = tf.reduce_mean(features, [1, 2])
+        return self.of_mean(tf.reduce_mean(features, [1, 2]))
+
+    def of_mean(self, mean: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """`call` from a crop's mean over its cells `[N, D]` on."""
         return tf.reshape(self.box(mean), [-1, self._boxes, 4]), self.classes(mean)
 
     def tfod_trees(self) -> dict:

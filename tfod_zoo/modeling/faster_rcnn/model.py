@@ -1,6 +1,7 @@
 """Faster R-CNN: one network proposes boxes, a second names and refines them (arXiv:1506.01497; spec: Faster R-CNN)."""
 
 import functools
+from collections.abc import Sequence
 
 import tensorflow as tf
 import tf_keras
@@ -9,7 +10,7 @@ from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.modeling import checkpoint
 from tfod_zoo.modeling.boxes import denormalize, normalize
 from tfod_zoo.modeling.conv_style import conv_style
-from tfod_zoo.modeling.detection_model import DetectionModel
+from tfod_zoo.modeling.detection_model import DetectionModel, Network, RunNetwork
 from tfod_zoo.modeling.faster_rcnn import post_processing
 from tfod_zoo.modeling.faster_rcnn.anchors import (
     anchor_levels,
@@ -126,8 +127,6 @@ class FasterRCNN(DetectionModel):
         """
         if training and groundtruth is None:
             raise UsageError("Faster R-CNN's second stage is trained on proposals near objects: give groundtruth, too.")
-        config, size = self._config, self.input_shape_hw
-        height, width = size
         maps = self.extractor(inputs, training=training)
         rpn_features, codes, logits = self.rpn(maps)
         # Boxes are reckoned in float32, whatever the network computes in.
@@ -136,24 +135,11 @@ class FasterRCNN(DetectionModel):
         if rows is not None:
             codes, logits = tf.gather(codes, rows, axis=1), tf.gather(logits, rows, axis=1)
         if proposals is None:
-            proposals = propose(
-                codes,
-                logits,
-                tf.constant(anchors),
-                true_image_shapes,
-                max_proposals=config.first_stage_max_proposals,
-                iou_threshold=config.first_stage_nms_iou_threshold,
-                score_threshold=config.first_stage_nms_score_threshold,
-                static=self._static,
-            )
+            proposals = self._propose(codes, logits, anchors, true_image_shapes)
         proposals = Proposals(*(tf.stop_gradient(value) for value in proposals))
         if groundtruth is not None:
             proposals = self._sampled(proposals, groundtruth)
-        normalized = normalize(proposals.boxes, size)
-        levels = select_levels(normalized, height, width, len(maps)) if len(maps) > 1 else None
-        exact_maps = [tf.cast(each, tf.float32) for each in maps]
-        # XLA has only the matrix form; a CPU is faster with the other one, which a config for TPUs does not know.
-        crops = crop_and_pool(exact_maps, normalized, levels, self._crop_shape, matrix=compiled_by_xla())
+        normalized, crops = self._crop(maps, proposals)
         box_features = self.extractor.box_features(crops, training=training)
         refined, class_logits = self.box_head(box_features)
         return {
@@ -166,12 +152,83 @@ class FasterRCNN(DetectionModel):
             "anchors": tf.constant(anchors),
             "refined_box_encodings": refined,
             "class_predictions_with_background": class_logits,
-            "proposal_boxes": denormalize(normalized, size),
+            "proposal_boxes": denormalize(normalized, self.input_shape_hw),
             "proposal_boxes_normalized": normalized,
             "final_anchors": normalized,
             "box_classifier_features": box_features,
             "num_proposals": proposals.count,
         }
+
+    def _propose(self, codes: tf.Tensor, logits: tf.Tensor, anchors, true_image_shapes: tf.Tensor) -> Proposals:
+        config = self._config
+        return propose(
+            codes,
+            logits,
+            tf.constant(anchors),
+            true_image_shapes,
+            max_proposals=config.first_stage_max_proposals,
+            iou_threshold=config.first_stage_nms_iou_threshold,
+            score_threshold=config.first_stage_nms_score_threshold,
+            static=self._static,
+        )
+
+    def _crop(self, maps: Sequence[tf.Tensor], proposals: Proposals) -> tuple[tf.Tensor, tf.Tensor]:
+        """Proposals normalised to the padded input `[B, P, 4]`, and what they cut out of the maps `[B * P, ...]`."""
+        height, width = self.input_shape_hw
+        normalized = normalize(proposals.boxes, (height, width))
+        levels = select_levels(normalized, height, width, len(maps)) if len(maps) > 1 else None
+        exact_maps = [tf.cast(each, tf.float32) for each in maps]
+        # XLA has only the matrix form; a CPU is faster with the other one, which a config for TPUs does not know.
+        return normalized, crop_and_pool(exact_maps, normalized, levels, self._crop_shape, matrix=compiled_by_xla())
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """Up to the proposals, and from what they cut out of the maps to the last two layers."""
+        maps = self.extractor(tf_keras.Input((*self.input_shape_hw, 3)))
+        cells = self._crop_shape.cells
+
+        def first(canvas: tf.Tensor) -> list[tf.Tensor]:
+            maps = self.extractor(self.normalize(canvas), training=False)
+            _, codes, logits = self.rpn(maps)
+            return [*maps, codes, logits]
+
+        def second(crops: tf.Tensor) -> list[tf.Tensor]:
+            # The two dense layers stay outside: cheap, and a logit in bfloat16 has two digits.
+            return [tf.reduce_mean(self.extractor.box_features(crops, training=False), [1, 2])]
+
+        return {
+            "proposals": Network(first, (*self.input_shape_hw, 3)),
+            "boxes": Network(
+                second, (cells, cells, maps[0].shape[-1]), rows=self._config.first_stage_max_proposals
+            ),
+        }
+
+    def detect_through(self, run: RunNetwork, canvas: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """See `DetectionModel.detect_through`."""
+        *maps, codes, logits = run("proposals", canvas)
+        proposals, crops = self._proposals_and_crops(maps, codes, logits, true_image_shapes)
+        (mean,) = run("boxes", crops)
+        return self._decode(mean, proposals, true_image_shapes)
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def _proposals_and_crops(self, maps, codes, logits, true_image_shapes) -> tuple[Proposals, tf.Tensor]:
+        anchors, rows = self._anchors_for(learning=False)
+        if rows is not None:
+            codes, logits = tf.gather(codes, rows, axis=1), tf.gather(logits, rows, axis=1)
+        proposals = self._propose(codes, logits, anchors, true_image_shapes)
+        normalized, crops = self._crop(maps, proposals)
+        return Proposals(denormalize(normalized, self.input_shape_hw), proposals.count), crops
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def _decode(self, mean, proposals: Proposals, true_image_shapes) -> dict[str, tf.Tensor]:
+        refined, class_logits = self.box_head.of_mean(mean)
+        predictions = {
+            "proposal_boxes": proposals.boxes,
+            "num_proposals": proposals.count,
+            "refined_box_encodings": refined,
+            "class_predictions_with_background": class_logits,
+        }
+        return self.postprocess(predictions, true_image_shapes)
 
     def _anchors_for(self, learning: bool):
         """The anchors, and which rows of the network's outputs they belong to (None: all); spec, section 4.1."""

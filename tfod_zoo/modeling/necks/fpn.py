@@ -6,6 +6,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfod_zoo.modeling.batch_norm import ConvWithoutBias, NormWithBias, join
+from tfod_zoo.modeling.placement import in_another_runtime
 
 BATCH_NORM_MOMENTUM = 0.99
 BATCH_NORM_EPSILON = 1e-3
@@ -15,6 +16,8 @@ def double_nearest(x: tf.Tensor) -> tf.Tensor:
     """Repeats every cell of `[B, H, W, C]` twice in both directions, by broadcasting: XLA cannot compile the gradient
     of TensorFlow's nearest-neighbour resize, and this is the same."""
     height, width, channels = x.shape[1:]
+    if in_another_runtime():  # one operation there, while six axes are more than some know
+        return tf.raw_ops.ResizeNearestNeighbor(images=x, size=[2 * height, 2 * width])
     x = tf.broadcast_to(x[:, :, None, :, None, :], [tf.shape(x)[0], height, 2, width, 2, channels])
     return tf.reshape(x, [-1, 2 * height, 2 * width, channels])
 
@@ -22,6 +25,9 @@ def double_nearest(x: tf.Tensor) -> tf.Tensor:
 def double_bilinear(x: tf.Tensor) -> tf.Tensor:
     """Doubles `[B, H, W, C]` by linear interpolation between cell centres, as TensorFlow's half-pixel bilinear resize
     does; of plain sums, because XLA cannot compile that resize's gradient either."""
+    if in_another_runtime():
+        size = [2 * x.shape[1], 2 * x.shape[2]]
+        return tf.raw_ops.ResizeBilinear(images=x, size=size, half_pixel_centers=True)
     for axis in (1, 2):
         size = x.shape[axis]
         before, after = tf.range(-1, size - 1), tf.range(1, size + 1)

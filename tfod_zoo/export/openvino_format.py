@@ -1,0 +1,52 @@
+"""OpenVINO IR: a NAME.xml and a NAME.bin for each network, any batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfod_zoo.export.networks import traced
+from tfod_zoo.modeling.detection_model import Network, RunNetwork
+
+# What is left to floating point. A processor with bfloat16 matrix units would otherwise compute all of it so, unasked.
+_COMPUTES = {"float32": "f32", "float16": "f32", "bfloat16": "bf16", "int8": "bf16"}
+
+
+def convert(name: str, network: Network, folder: Path, precision: str, inputs: Sequence[np.ndarray]) -> None:
+    """Writes a network; int8 quantises it by what `inputs` make of it."""
+    import openvino
+
+    converted = openvino.convert_model(traced(network, None).get_concrete_function())
+    if precision == "int8":
+        import nncf
+
+        converted = nncf.quantize(converted, nncf.Dataset(inputs), subset_size=len(inputs))
+    # Weights in half the size lose what float32 promises; int8's others are few.
+    openvino.save_model(converted, folder / f"{name}.xml", compress_to_fp16=precision in ("float16", "bfloat16"))
+
+
+def load(folder: Path, networks: Mapping[str, str], threads: int) -> RunNetwork:
+    """The networks, name -> precision, on the CPU; compiled for each batch size when it is first seen."""
+    import openvino
+
+    core = openvino.Core()
+    has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    limit = {"INFERENCE_NUM_THREADS": threads} if threads else {}
+    compiled: dict[tuple[str, tuple[int, ...]], Any] = {}
+
+    def run(name: str, inputs: Any) -> list[np.ndarray]:
+        pixels = np.ascontiguousarray(inputs)
+        key = (name, pixels.shape)
+        if key not in compiled:
+            model = core.read_model(folder / f"{name}.xml")
+            model.reshape(list(pixels.shape))
+            computes = _COMPUTES[networks[name]] if has_bfloat16 else "f32"
+            options = {"INFERENCE_PRECISION_HINT": computes, "PERFORMANCE_HINT": "LATENCY", **limit}
+            compiled[key] = core.compile_model(model, "CPU", options)
+        results = compiled[key](pixels)
+        return [results[i] for i in range(len(results))]
+
+    return run
