@@ -6,7 +6,9 @@ import tensorflow as tf
 import tf_keras
 
 from tfod_zoo.modeling.backbones.resnet_v1 import resnet_v1
+from tfod_zoo.modeling.backbones.resnet_v2 import resnet_v2
 from tfod_zoo.modeling.batch_norm import ConvWithoutBias, NormWithBias, join
+from tfod_zoo.modeling.conv_style import BodyConv2D
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -44,18 +46,23 @@ def test_joined_layers_equal_separate_ones(training, frozen):
         np.testing.assert_allclose(ours, theirs, atol=1e-3)
 
 
-def test_a_body_is_that_of_keras_applications():
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_body_is_that_of_keras_applications(version):
+    """At a size where 3x3 convolutions are made of matrix products."""
     tf_keras.utils.set_random_seed(0)
-    published = tf_keras.applications.ResNet50(input_shape=(64, 64, 3), include_top=False, weights=None)
-    body = resnet_v1(50, 64, 64)
+    builder = tf_keras.applications.ResNet50 if version == 1 else tf_keras.applications.ResNet50V2
+    published = builder(input_shape=(128, 128, 3), include_top=False, weights=None)
+    body = resnet_v1(50, 128, 128) if version == 1 else resnet_v2(50, 128, 128)[1]
     rng = np.random.default_rng(1)
-    weights = [
-        weight + rng.uniform(0.0, 0.2, weight.shape) * (weight.ndim == 1) for weight in published.get_weights()
-    ]
+    weights = [weight + rng.uniform(0.0, 0.2, weight.shape) * (weight.ndim == 1) for weight in published.get_weights()]
     published.set_weights(weights)
     body.set_weights(weights)
     assert [weight.name for weight in body.weights] == [weight.name for weight in published.weights]
-    assert sum(isinstance(layer, NormWithBias) and layer.takes_bias(False) for layer in body.layers) == 53
-    image = tf.random.stateless_normal([1, 64, 64, 3], [0, 1])
+    image = tf.random.stateless_normal([1, 128, 128, 3], [0, 1])
     want = published(image).numpy()
-    np.testing.assert_allclose(body(image)[-1], want, atol=1e-4 * want.std())
+    got = body(image)
+    np.testing.assert_allclose(got[-1] if version == 1 else got, want, atol=1e-4 * want.std())
+    kinds = [layer for layer in body.layers if isinstance(layer, BodyConv2D)]
+    assert sum(layer.is_products(tf.zeros([1, 16, 16, layer.kernel.shape[2]])) for layer in kinds) == (13 if version == 1 else 11)
+    if version == 1:
+        assert sum(isinstance(layer, NormWithBias) and layer.takes_bias(False) for layer in body.layers) == 53

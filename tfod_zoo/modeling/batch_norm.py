@@ -5,13 +5,15 @@ from collections.abc import Callable
 import tensorflow as tf
 import tf_keras
 
+from tfod_zoo.modeling.conv_style import BodyConv2D
+
 
 def learns(norm: tf_keras.layers.BatchNormalization, training: bool) -> bool:
     """Whether batch norm goes by the batch; a frozen one does not in training either."""
     return bool(training) and norm.trainable
 
 
-class ConvWithoutBias(tf_keras.layers.Conv2D):
+class ConvWithoutBias(BodyConv2D):
     """A convolution that in inference leaves its bias to the batch norm behind it.
 
     TensorFlow makes one operation of a convolution, its batch norm and its activation, but not if there is a bias in
@@ -24,7 +26,9 @@ class ConvWithoutBias(tf_keras.layers.Conv2D):
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         norm = self.norm() if self.norm else None
         if norm is None or not norm.takes_bias(training):
-            return super().call(inputs)
+            return super().call(inputs, training)
+        if self.is_products(inputs, training):
+            return self.products(inputs, tf.convert_to_tensor(self.kernel), None)
         return self.convolution_op(inputs, self.kernel)
 
 

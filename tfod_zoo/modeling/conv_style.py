@@ -12,6 +12,8 @@ from tfod_zoo.modeling import winograd
 from tfod_zoo.modeling.placement import in_another_runtime, on_plain_cpu
 from tfod_zoo.modeling.pointwise import convolve_and_normalize, normalizes
 
+# Of a map, in cells: for a smaller one of a single image, transforming the kernel takes longer than it saves.
+LEAST_SIDE = 16
 _ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "NONE": tf.identity,
     "RELU": tf.nn.relu,
@@ -75,6 +77,13 @@ class ProductConv2D(WinogradConv2D):
 
     def _is_one_product(self) -> bool:
         return self.kernel_size == (1, 1) and self.strides == (1, 1)
+
+
+class BodyConv2D(WinogradConv2D):
+    """One for large maps: Winograd's way in inference, too."""
+
+    def is_products(self, inputs: tf.Tensor, training: bool = False) -> bool:
+        return super().is_products(inputs, training or min(inputs.shape[1:3]) >= LEAST_SIDE)
 
 
 def _biased(x: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:
