@@ -24,7 +24,7 @@ _GROUPS = {
     "start here": ("quickstart",),
     "the zoo": ("list", "show", "download", "verify", "store", "certify"),
     "your data": ("config", "data"),
-    "models": ("finetune", "train", "eval", "export", "benchmark", "tpu"),
+    "models": ("detect", "finetune", "train", "eval", "export", "benchmark", "tpu"),
 }
 COMMANDS = tuple(name for names in _GROUPS.values() for name in names)
 

@@ -60,9 +60,9 @@ class Detections:
         """One image of what `detect` gives for a batch, or a SavedModel with TFOD's signature.
 
         Args:
-          outputs: `detection_boxes [B, N, 4]`, `detection_scores [B, N]`, `detection_classes [B, N]` (from 1), and where
-            there are any `num_detections [B]`, `detection_keypoints [B, N, K, 2]`, `detection_keypoint_scores`; arrays
-            or tensors. Without the first dimension they are of the one image.
+          outputs: arrays or tensors `detection_boxes [B, N, 4]`, `detection_scores [B, N]`, `detection_classes [B, N]`
+            (from 1), and where there are any `num_detections [B]`, `detection_keypoints [B, N, K, 2]`,
+            `detection_keypoint_scores [B, N, K]`. Without the first dimension they are of the one image.
           size: (height, width) of the image in pixels.
           row: which image of the batch.
 
@@ -155,6 +155,30 @@ class Detections:
                 entry["keypoints"] = [_rounded(point) for point in points.values()]
             found.append(entry)
         return {"width": self.size[1], "height": self.size[0], "detections": found}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any], labels: Labels) -> Detections:
+        """What `to_dict` gave, up to its rounding."""
+        found, height, width = record["detections"], record["height"], record["width"]
+        scale = np.asarray([height, width], np.float32)
+        points = np.full([len(found), len(labels.keypoints), 3], np.nan, np.float32)  # x, y, score
+        for index, entry in enumerate(found):
+            everyone = tuple(range(len(labels.keypoints)))
+            of_class = labels.keypoints_of.get(entry["class_id"], everyone)
+            for at, point in zip(of_class, entry.get("keypoints", ()), strict=False):
+                points[index, at] = point
+        with_points = any("keypoints" in entry for entry in found)
+        boxes = np.asarray([entry["box"] for entry in found], np.float32).reshape([-1, 4])
+        return cls(
+            boxes=boxes[:, [1, 0, 3, 2]] / np.concatenate([scale, scale]),
+            scores=np.asarray([entry["score"] for entry in found], np.float32),
+            classes=np.asarray([entry["class_id"] for entry in found], np.int64),
+            size=(height, width),
+            keypoints=points[..., 1::-1] / scale if with_points else None,
+            keypoint_scores=points[..., 2] if with_points else None,
+            labels=labels,
+            source=record.get("file"),
+        )
 
     def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
         """COCO's results format, which pycocotools' `loadRes` takes.
