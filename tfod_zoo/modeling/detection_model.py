@@ -27,14 +27,13 @@ class _WithGraph:
         if model is None:
             return self._method
 
-        @functools.wraps(self._method)
-        def detect(images):
+        def bound(images):
             return self._method(model, images)
 
+        detect: Any = functools.update_wrapper(bound, self._method)
         del detect.__wrapped__  # its signature has self
         graph = model.detect_batch
-        detect.python_function = graph.python_function
-        detect.get_concrete_function = graph.get_concrete_function
+        detect.python_function, detect.get_concrete_function = graph.python_function, graph.get_concrete_function
         return detect
 
 

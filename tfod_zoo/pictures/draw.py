@@ -140,9 +140,9 @@ class _Drawing:
 
     def _placed(self, box: Rectangle, name: str, score: str) -> tuple[Rectangle, str, ImageFont.FreeTypeFont]:
         """Where a label hides least of those before it: above its box, else in it, else below."""
-        text, font = self._fitted(name, score)
+        text, font, length = self._fitted(name, score)
         ascent, descent = font.getmetrics()
-        width = min(font.getlength(text) + 2 * self._pad, self._width)
+        width = min(length + 2 * self._pad, self._width)
         height = min(ascent + descent, self._height)
         left, top, right, bottom = box
         places = [
@@ -150,7 +150,8 @@ class _Drawing:
             for x in (left, right - width)
             for y in (top - height, top, bottom, bottom - height)
         ]
-        place = min(places, key=self._covered)  # the first of equal ones
+        free = (place for place in places if not self._covered(place))
+        place = next(free, None) or min(places, key=self._covered)
         self._labels.append(place)
         return place, text, font
 
@@ -168,18 +169,18 @@ class _Drawing:
             for other in self._labels
         )
 
-    def _fitted(self, name: str, score: str) -> tuple[str, ImageFont.FreeTypeFont]:
-        """The label's text and font: in small pictures smaller letters, and if need be the beginning of the name."""
-        text, size = f"{name} {score}", self._letters
-        room = self._width - 2 * self._pad - 1
-        wanted = _font(size).getlength(text)
-        if wanted > room:
-            size = max(_LEAST_LETTERS, int(size * room / wanted))
-        font = _font(size)
-        while name and font.getlength(text) > room:
+    def _fitted(self, name: str, score: str) -> tuple[str, ImageFont.FreeTypeFont, float]:
+        """The label's text, font and length in pixels: in small pictures smaller letters, or a part of the name."""
+        text, font = f"{name} {score}", _font(self._letters)
+        room, length = self._width - 2 * self._pad - 1, font.getlength(text)
+        if length > room:
+            font = _font(max(_LEAST_LETTERS, int(self._letters * room / length)))
+            length = font.getlength(text)
+        while length > room and name:
             name = name[:-1]
             text = f"{name}… {score}" if name else score
-        return text, font
+            length = font.getlength(text)
+        return text, font, length
 
 
 def _ink(color: Color) -> Color:

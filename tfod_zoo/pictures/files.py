@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ _JPEG_QUALITY = 90
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Seen = Generator[tuple[np.ndarray, Detections, bool], None, None]
 Progress = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
 
 
@@ -128,7 +129,7 @@ class FileDetector:
         whole = {"width": width, "height": height, "frames": number}
         self.on_record(self.results.add(one.path, whole, picture=str(self.places[one.path])))
 
-    def _seen(self, one: Input, frames: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, Detections, bool]]:
+    def _seen(self, one: Input, frames: Iterator[np.ndarray]) -> Seen:
         """Pixels and detections of every frame, and whether they are new.
 
         Frames that an earlier run recorded must be drawn again, since a video cannot be appended to, but not looked at.

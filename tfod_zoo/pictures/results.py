@@ -155,16 +155,16 @@ class Results:
         place = 0
         with self.path.open("rb+") as lines:
             for line in lines:
-                try:
-                    record = json.loads(line) if line.endswith(b"\n") else None
-                    key: Key = (record["file"], record.get("frame"))
-                except (ValueError, TypeError, KeyError, AttributeError):
-                    if line.endswith(b"\n"):
-                        raise ZooError(
-                            f"{self.path} has a line that is none of ours; move the file, or give another --out."
-                        ) from None
+                if not line.endswith(b"\n"):
                     lines.truncate(place)
                     return
+                try:
+                    record = json.loads(line)
+                    key: Key = (record["file"], record.get("frame"))
+                except (ValueError, TypeError, KeyError, AttributeError) as error:
+                    raise ZooError(
+                        f"{self.path} has a line that is none of ours; move the file, or give another --out."
+                    ) from error
                 self._places.pop(key, None)
                 if all(record.get(name) == value for name, value in self._settings.items()):
                     self._places[key], self._stamps[key] = place, record.get("stamp")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -76,7 +76,7 @@ def detect_stream(
     *,
     read: Callable[[Any], np.ndarray] = read_pixels,
     batch_size: int | None = None,
-) -> Iterator[Found | Unreadable]:
+) -> Generator[Found | Unreadable, None, None]:
     """Detections in one picture after the other, in order; the next ones are read while the network is at work.
 
     Holds some pictures at a time, however many there are.
@@ -116,7 +116,7 @@ def detect_stream(
 
 def ahead(
     pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], limit: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """`map(work, items)` on a pool's threads, in order, never more than `limit` results ahead of who takes them."""
     pending: deque[Future[Result]] = deque()
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import count
@@ -63,7 +63,7 @@ class VideoReader:
     ) -> None:
         self._capture.release()
 
-    def frames(self) -> Iterator[np.ndarray]:
+    def frames(self) -> Generator[np.ndarray, None, None]:
         """Frame after frame, uint8 RGB `[H, W, 3]`, the next ones read on a thread."""
         with (
             ThreadPoolExecutor(1, "tfod_zoo-video") as reader,
