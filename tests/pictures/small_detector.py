@@ -24,9 +24,9 @@ def build(classes: int = 2, seed: int = 0, label_map: Path | None = None):
     pipeline = tfod_zoo.generate_pipeline(POSED)
     center_net = pipeline.model.center_net
     center_net.feature_extractor.type, center_net.num_classes = "hourglass_10", classes
-    center_net.keypoint_estimation_task[0].keypoint_class_name = "cell"
     center_net.image_resizer.fixed_shape_resizer.height = center_net.image_resizer.fixed_shape_resizer.width = 64
     if label_map:
+        center_net.keypoint_estimation_task[0].keypoint_class_name = "cell"
         center_net.keypoint_label_map_path = str(label_map)
         pipeline.eval_input_reader[0].label_map_path = str(label_map)
     model = tfod_zoo.build(pipeline)

@@ -52,7 +52,7 @@ def test_coco_s_results_are_read_by_pycocotools(detections, capsys):
 def test_a_table(detections):
     table = detections.to_pandas()
     assert list(table.columns[:7]) == ["class_id", "class", "score", "xmin", "ymin", "xmax", "ymax"]
-    assert table["class"].tolist() == ["person", "ball"] and table.xmax.tolist() == [200, 120]
+    assert table["class"].tolist() == ["person", "ball"] and table.xmax.tolist() == pytest.approx([200, 120])
     assert table.head_x[0] == 100 and np.isnan(table.foot_score[1])
 
 

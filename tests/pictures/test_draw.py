@@ -73,11 +73,11 @@ def test_lines_and_letters_grow_with_the_image(size):
     assert size[0] / 60 < label and label >= 8
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     height=st.integers(1, 300), width=st.integers(1, 300),
     corners=st.lists(st.tuples(*[st.floats(-0.5, 1.5, width=32)] * 4), max_size=6),
-    name=st.text(st.characters(min_codepoint=32, max_codepoint=0x4FF), max_size=40),
+    name=st.text(st.characters(max_codepoint=0x4FF), max_size=40),
 )  # fmt: skip
 def test_labels_stay_inside_whatever_the_image(height, width, corners, name):
     boxes = [[min(a, c), min(b, d), max(a, c), max(b, d)] for a, b, c, d in corners]

