@@ -32,7 +32,7 @@ def check_packages() -> Iterator[Finding]:
             "packages", WARNING, "not known: tfod-zoo runs from a folder, it is not installed", "pip install -e FOLDER"
         )
         return
-    yield _python(declared.get("Requires-Python"))
+    yield _python(declared["Requires-Python"])
     requirements = [Requirement(text) for text in metadata.requires(_PACKAGE) or ()]
     for one in requirements:
         if one.marker is None or one.marker.evaluate({"extra": ""}):
