@@ -152,6 +152,15 @@ def test_wrong_use_is_one_sentence(model_folder, capsys, monkeypatch, tmp_path, 
     assert sentence in capsys.readouterr().err and not list(Path(tmp_path).iterdir())
 
 
+@pytest.mark.parametrize("model", ["centernet_resnet50_v1", "empty"])
+def test_a_model_that_is_not_there_leaves_nothing(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    small_detector.write_images(tmp_path / "in", 1)
+    assert main(["detect", model, "in"]) == 2
+    assert model in capsys.readouterr().err and [path.name for path in (tmp_path / "in").iterdir()] == ["image00.jpg"]
+
+
 def test_a_file_of_another_make_is_left_alone(model_folder, tmp_path, capsys):
     small_detector.write_images(tmp_path, 1)
     (tmp_path / "detections.jsonl").write_text("somebody else's\n")

@@ -100,3 +100,9 @@ def test_without_opencv_it_says_what_to_install(model_folder, film, capsys, monk
     monkeypatch.setitem(sys.modules, "cv2", None)
     assert main(["detect", model_folder, str(film)]) == 1
     assert "pip install 'tfod-zoo[video]'" in capsys.readouterr().err
+
+
+def test_a_camera_that_is_not_there_is_named(model_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["detect", model_folder, "webcam:99"]) == 1
+    assert "camera 99 cannot be opened" in capsys.readouterr().err

@@ -51,8 +51,15 @@ def run(args: argparse.Namespace) -> int:
 
     from tfod_zoo.pictures.inputs import find_inputs, picture_paths, results_folder
     from tfod_zoo.pictures.results import Results
+    from tfod_zoo.pictures.video import opencv
+    from tfod_zoo.zoo.registry import get_model
 
+    # What can be known to fail is said before anything is written or TensorFlow imported.
+    if not Path(args.model).is_dir():
+        get_model(args.model)
     inputs = [_named_by_time(one) for one in find_inputs(args.inputs)]
+    if any(one.moves for one in inputs):
+        opencv()
     out = Path(args.out) if args.out else None
     places = picture_paths(inputs, out)
     say = (lambda text: None) if args.json else (lambda text: print(text, flush=True))

@@ -41,11 +41,10 @@ class Results:
         self._settings = dict(settings)
         self._places: dict[Key, int] = {}  # of the last line of each, where it is of these settings
         self._stamps: dict[Key, list[int] | None] = {}
-        self._file: BinaryIO | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._read()
-            self._file = self.path.open("ab")
+            self._file: BinaryIO = self.path.open("ab")
         except OSError as error:
             raise ZooError(f"{self.path} cannot be written ({error.strerror}); give another --out.") from error
 
@@ -55,8 +54,9 @@ class Results:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file:
-            self._file.close()
+        self._file.close()
+        if not self.path.stat().st_size:
+            self.path.unlink()
 
     def is_done(self, file: Path) -> bool:
         """Whether there is a line for the file as it is now."""
@@ -86,7 +86,6 @@ class Results:
         Raises:
           ZooError: the disk is full, or so.
         """
-        assert self._file is not None
         record = {"file": str(file), **more, **found, **self._settings, "stamp": _stamp(file)}
         try:
             place = self._file.tell()

@@ -23,7 +23,12 @@ _USUAL_PACE = 25.0  # frames a second, of cameras and files that do not say
 _READ_AHEAD = 4  # frames
 
 
-def _opencv() -> Any:
+def opencv() -> Any:
+    """OpenCV's module.
+
+    Raises:
+      ZooError: it is not installed; names the extra.
+    """
     try:
         import cv2
     except ImportError as error:
@@ -46,7 +51,7 @@ class VideoReader:
     """
 
     def __init__(self, one: Input):
-        self._cv2 = _opencv()
+        self._cv2 = opencv()
         self._capture = self._cv2.VideoCapture(str(one.path) if one.camera is None else one.camera)
         if not self._capture.isOpened():
             what = f"camera {one.camera} cannot be opened" if one.camera is not None else f"{one.path} is not a video"
@@ -92,7 +97,7 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, pace: float, size: tuple[int, int]):
-        cv2 = _opencv()
+        cv2 = opencv()
         self._cv2, self._path = cv2, path
         self._partial = path.with_name(f".{os.getpid()}.{path.name}")
         height, width = size
