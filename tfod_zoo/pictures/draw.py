@@ -65,8 +65,7 @@ def draw(
         detections = Detections.from_outputs(detections, pixels.shape[:2])
     if names is not None:
         detections = replace(detections, labels=_renamed(detections.labels, names))
-    # An array's own memory must not be drawn into.
-    picture = Image.fromarray(pixels).copy()
+    picture = Image.fromarray(pixels)  # a copy: Pillow keeps RGB in another layout
     _Drawing(picture).add(detections.above(min_score), min_keypoint_score)
     return picture
 

@@ -14,6 +14,8 @@ from tfod_zoo.errors import ZooError
 # What is taken from a folder; a file that is named may end in anything that Pillow reads.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
+_ORIENTATION, _UPRIGHT = 0x0112, 1  # EXIF 2.3, 4.6.4
+
 Picture = Union[str, os.PathLike, Image.Image, np.ndarray]  # noqa: UP007 (| with a name from a stub, on Python 3.10)
 
 
@@ -72,7 +74,8 @@ def _read_file(path: Path) -> np.ndarray:
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(_ORIENTATION, _UPRIGHT) != _UPRIGHT:  # asked first, for it copies upright images too
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits grey, which `convert` would clip
         grey = np.asarray(image).astype(np.int64)
         grey = (grey >> 8 if grey.max(initial=0) > 255 else grey).clip(0, 255).astype(np.uint8)

@@ -43,8 +43,8 @@ class Unreadable:
 class _Ready:
     source: Any
     pixels: np.ndarray
-    canvas: Any  # float32 [H', W', 3]
-    true_shape: Any  # int32 [3]
+    canvas: Any = None  # float32 [H', W', 3] and
+    true_shape: Any = None  # int32 [3], where pictures of different sizes share a batch
 
 
 def is_batch(images: Any) -> bool:
@@ -89,12 +89,13 @@ def detect_stream(
     """
     batch_size = batch_size or batch_size_here()
 
+    # One picture at a time is resized within the network's own graph, which is cheapest.
     def prepare(source: Any) -> _Ready | Unreadable:
         try:
             pixels = read(source)
         except PictureError as error:
             return Unreadable(source, error)
-        return _Ready(source, pixels, *model.to_canvas(pixels))
+        return _Ready(source, pixels) if batch_size == 1 else _Ready(source, pixels, *model.to_canvas(pixels))
 
     waiting: list[_Ready] = []
     with (
@@ -147,12 +148,16 @@ def batch_size_here() -> int:
 def _detected(model: Any, ready: Sequence[_Ready], batch_size: int) -> Iterator[Found]:
     if not ready:
         return
-    import tensorflow as tf
+    if batch_size == 1:
+        outputs = model.detect_batch(ready[0].pixels[None])
+    else:
+        import tensorflow as tf
 
-    # A batch that is not full is filled up with its first picture: another size would be traced anew.
-    rows = [*ready, *[ready[0]] * (batch_size - len(ready))]
-    canvases, shapes = tf.stack([one.canvas for one in rows]), tf.stack([one.true_shape for one in rows])
-    outputs = {key: value.numpy() for key, value in model.detect_canvases(canvases, shapes).items()}
+        # A batch that is not full is filled up with its first picture: another size would be traced anew.
+        rows = [*ready, *[ready[0]] * (batch_size - len(ready))]
+        canvases, shapes = tf.stack([one.canvas for one in rows]), tf.stack([one.true_shape for one in rows])
+        outputs = model.detect_canvases(canvases, shapes)
+    outputs = {key: value.numpy() for key, value in outputs.items()}
     for row, one in enumerate(ready):
         source = picture_name(one.source) if isinstance(one.source, (str, os.PathLike)) else None
         found = Detections.from_outputs(outputs, one.pixels.shape[:2], row=row, labels=model.labels, source=source)
