@@ -85,7 +85,7 @@ def test_labels_stay_inside_whatever_the_image(height, width, corners, name):
     picture = Image.fromarray(grey((height, width)))
     canvas = drawing._Drawing(picture)
     canvas.add(detections, 0.2)
-    for left, top, right, bottom in canvas._labels:
+    for left, top, right, bottom in canvas.labels:
         assert left >= 0 and top >= 0 and right <= width and bottom <= height
 
 
@@ -93,7 +93,7 @@ def test_labels_make_room_for_each_other():
     picture = Image.fromarray(grey())
     canvas = drawing._Drawing(picture)
     canvas.add(found([[0.4, 0.4, 0.9, 0.9], [0.4, 0.4, 0.9, 0.9], [0.4, 0.41, 0.9, 0.9]]), 0.2)
-    places = canvas._labels
+    places = canvas.labels
     assert len(places) == 3
     for index, one in enumerate(places):
         for other in places[:index]:

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tfod_zoo.config.label_map import LabelMap
@@ -84,17 +86,17 @@ def _renamed(labels: Labels, names: Mapping[int, str] | LabelMap) -> Labels:
 
 
 class _Drawing:
-    """One picture with what has been drawn so far."""
+    """One picture with what has been drawn so far; `labels` are the rectangles of its labels, `[N, 4]`."""
 
     def __init__(self, picture: Image.Image):
-        self._draw = ImageDraw.Draw(picture)
+        self._picture, self._draw = picture, ImageDraw.Draw(picture)
         self._width, self._height = picture.size
         scale = (self._width * self._height) ** 0.5
         self._line = max(1, round(scale * _LINE))
         # In a very small picture a label may take a third of the height.
         self._letters = max(_LEAST_LETTERS, min(max(12, round(scale * _LETTERS)), self._height // 3))
         self._pad = max(1, self._letters // 6)
-        self._labels: list[Rectangle] = []
+        self.labels = np.zeros([0, 4], np.int64)
 
     def add(self, detections: Detections, min_keypoint_score: float) -> None:
         """The surest last, so that they lie on top; labels after all boxes."""
@@ -105,13 +107,14 @@ class _Drawing:
         for index in reversed(range(len(detections))):
             self._skeleton(detections, index, colors[index], min_keypoint_score)
         # The surest get the best places, and lie on top where there is too little room.
-        labels = [
-            (*self._placed(box, name, f"{score:.0%}"), color)
-            for box, color, name, score in zip(boxes, colors, detections.names, detections.scores, strict=True)
+        letterings = [
+            self._fitted(name, f"{score:.0%}") for name, score in zip(detections.names, detections.scores, strict=True)
         ]
-        for place, text, font, color in reversed(labels):
-            self._draw.rectangle(place, fill=color)
-            self._draw.text((place[0] + self._pad, place[1]), text, fill=_ink(color), font=font)
+        for box, lettering in zip(boxes, letterings, strict=True):
+            self._place(box, lettering)
+        for place, lettering, color in reversed(list(zip(self.labels.tolist(), letterings, colors, strict=True))):
+            self._picture.paste(color, place)
+            self._picture.paste(_ink(color), (place[0] + self._pad, place[1]), lettering)
 
     def _inside(self, box: list[float]) -> Rectangle:
         """The part of a box that can be seen; what lies beside the image becomes a line at its edge."""
@@ -137,57 +140,47 @@ class _Drawing:
             place = (x - radius, y - radius, x + radius, y + radius)
             self._draw.ellipse(place, fill=class_color(at + 1), outline=_DARK)
 
-    def _placed(self, box: Rectangle, name: str, score: str) -> tuple[Rectangle, str, ImageFont.FreeTypeFont]:
+    def _place(self, box: Rectangle, lettering: Image.Image) -> None:
         """Where a label hides least of those before it: above its box, else in it, else below."""
-        text, font, length = self._fitted(name, score)
-        ascent, descent = font.getmetrics()
-        width = min(length + 2 * self._pad, self._width)
-        height = min(ascent + descent, self._height)
-        left, top, right, bottom = box
-        places = [
-            self._at(x, y, width, height)
-            for x in (left, right - width)
-            for y in (top - height, top, bottom, bottom - height)
-        ]
-        free = (place for place in places if not self._covered(place))
-        place = next(free, None) or min(places, key=self._covered)
-        self._labels.append(place)
-        return place, text, font
+        width = min(lettering.width + 2 * self._pad, self._width)
+        height = min(lettering.height, self._height)
+        left, top, right, bottom = map(round, box)
+        corners = [(x, y) for x in (left, right - width) for y in (top - height, top, bottom, bottom - height)]
+        at = np.clip(corners, 0, [self._width - width, self._height - height])
+        places = np.concatenate([at, at + [width, height]], 1)
+        # `[places, labels, 2]`: width and height of what each place shares with each label.
+        ends = np.minimum(places[:, None, 2:], self.labels[:, 2:])
+        hidden = (ends - np.maximum(places[:, None, :2], self.labels[:, :2])).clip(0).prod(-1).sum(-1)
+        self.labels = np.concatenate([self.labels, places[hidden.argmin()][None]])  # the first of equal ones
 
-    def _at(self, x: float, y: float, width: float, height: float) -> Rectangle:
-        """A rectangle of this size near a place, moved into the image."""
-        left = min(max(x, 0.0), max(self._width - 1 - width, 0.0))
-        top = min(max(y, 0.0), max(self._height - 1 - height, 0.0))
-        return left, top, left + width, top + height
-
-    def _covered(self, place: Rectangle) -> float:
-        """How many pixels of the labels before would be hidden."""
-        left, top, right, bottom = place
-        return sum(
-            max(0.0, min(right, other[2]) - max(left, other[0])) * max(0.0, min(bottom, other[3]) - max(top, other[1]))
-            for other in self._labels
-        )
-
-    def _fitted(self, name: str, score: str) -> tuple[str, ImageFont.FreeTypeFont, float]:
-        """The label's text, font and length in pixels: in small pictures smaller letters, or a part of the name."""
+    def _fitted(self, name: str, score: str) -> Image.Image:
+        """The letters of a label: in small pictures smaller ones, or only the beginning of the name."""
         # A font knows no line breaks and control characters.
         name = "".join(letter if letter.isprintable() else " " for letter in name)
-        text, font = f"{name} {score}", _font(self._letters)
-        room, length = self._width - 2 * self._pad - 1, font.getlength(text)
-        if length > room:
-            font = _font(max(_LEAST_LETTERS, int(self._letters * room / length)))
-            length = font.getlength(text)
-        while length > room and name:
+        text, size, room = f"{name} {score}", self._letters, self._width - 2 * self._pad
+        wanted = _lettering(text, size).width
+        if wanted > room:
+            size = max(_LEAST_LETTERS, int(size * room / wanted))
+        while name and _lettering(text, size).width > room:
             name = name[:-1]
             text = f"{name}… {score}" if name else score
-            length = font.getlength(text)
-        return text, font, length
+        return _lettering(text, size)
 
 
 def _ink(color: Color) -> Color:
     """Black or white, whichever stands out (luma of ITU-R BT.601)."""
     red, green, blue = color
     return _DARK if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else _LIGHT
+
+
+@lru_cache(maxsize=512)  # in a folder of images the same few labels come again and again
+def _lettering(text: str, size: int) -> Image.Image:
+    """A text as a mask, 255 where there is ink."""
+    font = _font(size)
+    ascent, descent = font.getmetrics()
+    mask = Image.new("L", (max(1, ceil(font.getlength(text))), ascent + descent))
+    ImageDraw.Draw(mask).text((0, 0), text, fill=255, font=font)
+    return mask
 
 
 @lru_cache(maxsize=64)
