@@ -18,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
+import tf_keras
 from PIL import Image
 
 import tfod_zoo
@@ -29,7 +30,7 @@ from tfod_zoo.pictures.results import Results
 
 MODEL = "centernet_mobilenetv2fpn_512x512_coco17_od"
 IMAGES = 200
-A_TURN = 20
+A_TURN = 50  # of which the first image is waited for, and the last drawing
 WANTED = 0.9
 
 
@@ -42,7 +43,7 @@ def write_images(folder: Path, count: int) -> None:
 
 def main() -> int:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else IMAGES
-    tf.keras.utils.set_random_seed(0)
+    tf_keras.utils.set_random_seed(0)
     model = tfod_zoo.load(sys.argv[2] if len(sys.argv) > 2 else MODEL, weights="random")
     image = tf.constant(photograph_like()[None])
     network_seconds = whole_seconds = 0.0

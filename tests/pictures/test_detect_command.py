@@ -77,6 +77,7 @@ def test_the_same_command_goes_on_after_ctrl_c(model_folder, tmp_path, capsys, m
     assert {result["image_id"] for result in json.loads((out / "detections.coco.json").read_text())} == {*range(1, 13)}
     before = (out / "detections.jsonl").read_bytes()
     assert main(command) == 0  # nothing is left to do
+    assert f"{paths[3]}: " in capsys.readouterr().out
     assert (out / "detections.jsonl").read_bytes() == before
     # A photograph that was changed is looked at again, and its newer line counts.
     Image.fromarray(small_detector.pixels(99, 60, 60)).save(paths[0])
@@ -125,6 +126,8 @@ def test_for_programs(model_folder, tmp_path, capsys):
     assert main(["detect", model_folder, *map(str, paths), "--json", *LOW]) == 0
     printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert printed == lines(tmp_path) and len(printed) == 2
+    assert main(["detect", model_folder, *map(str, paths), "--json", *LOW]) == 0  # what was done before, too
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == printed
     assert main(["detect", model_folder, str(paths[0]), "--out", str(tmp_path / "q"), "--quiet", *LOW]) == 0
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "")

@@ -63,12 +63,15 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out) if args.out else None
     places = picture_paths(inputs, out)
     say = (lambda text: None) if args.json else (lambda text: print(text, flush=True))
-    settings = {"model": args.model, "weights": _weights_version(args), "min_score": args.min_score}
+    settings = {"model": str(Path(args.model)), "weights": _weights_version(args), "min_score": args.min_score}
     with Results(results_folder(inputs, out), settings) as results:
-        todo = [one for one in inputs if not (results.is_done(one.path) and places[one.path].exists())]
-        if len(todo) < len(inputs):
-            say(f"{len(inputs) - len(todo)} of {len(inputs)} are done already, see {results.path}; remove that to look "
-                "again")
+        done = [one.path for one in inputs if results.is_done(one.path) and places[one.path].exists()]
+        finished = set(done)
+        todo = [one for one in inputs if one.path not in finished]
+        if done:
+            say(f"{len(done)} of {len(inputs)} are done already, see {results.path}; remove that to look again")
+            for record in results.records(done):
+                _tell(args, record, len(inputs))
         unreadable = _detect(args, todo, places, results, say) if todo else 0
         pictures = results.write_coco([one.path for one in inputs])
     say(f"written: {results.path}, {results.coco_path} ({pictures} image{'' if pictures == 1 else 's'})")
@@ -84,26 +87,19 @@ def _detect(args: argparse.Namespace, todo: list[Input], places: dict, results: 
     from tfod_zoo.pictures.files import FileDetector
 
     say(f"{len(todo)} to look at with {args.model}, weights {args.weights}")
-    import tensorflow as tf
+    import tf_keras
 
     import tfod_zoo
 
     if args.weights == "random":
-        tf.keras.utils.set_random_seed(0)  # the same ones when the same command goes on
+        tf_keras.utils.set_random_seed(0)  # the same ones when the same command goes on
         say("random weights: what is found means nothing")
     model = tfod_zoo.load(args.model, weights=args.weights, store=args.store)
 
-    def on_record(record: dict[str, Any]) -> None:
-        if args.json:
-            print(json.dumps(record, ensure_ascii=False), flush=True)
-        elif "picture" in record and len(todo) <= _SAID_ONE_BY_ONE:
-            say(_line(record))
-
-    def on_unreadable(sentence: str) -> None:
-        print(f"tfod-zoo: {sentence}", file=sys.stderr, flush=True)
-
     detector = FileDetector(
-        model, places, results, args.min_score, ImageProgress, args.batch_size, on_record, on_unreadable
+        model, places, results, args.min_score, ImageProgress, args.batch_size,
+        on_record=lambda record: _tell(args, record, len(places)),
+        on_unreadable=lambda sentence: print(f"tfod-zoo: {sentence}", file=sys.stderr, flush=True),
     )  # fmt: skip
     try:
         detector.look_at(todo)
@@ -112,6 +108,14 @@ def _detect(args: argparse.Namespace, todo: list[Input], places: dict, results: 
         print(f"\n{results.path} has what is done; the same command goes on from there", file=sys.stderr)
         raise
     return detector.unreadable
+
+
+def _tell(args: argparse.Namespace, record: dict[str, Any], inputs: int) -> None:
+    """A record for a program, or of a few inputs a line of each for people."""
+    if args.json:
+        print(json.dumps(record, ensure_ascii=False), flush=True)
+    elif "picture" in record and inputs <= _SAID_ONE_BY_ONE:
+        print(_line(record), flush=True)
 
 
 def _line(record: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -112,7 +112,8 @@ class Results:
         try:
             with partial.open("w", encoding="utf-8") as coco:
                 coco.write("[")
-                for image_id, record in self._records(files, numbered):
+                for place, record in self._lines(files):
+                    image_id = int(Path(record["file"]).stem) if numbered and "frame" not in record else place
                     pictures += 1
                     for result in coco_results(record["detections"], image_id):
                         result["file_name"] = record["file"]
@@ -130,8 +131,12 @@ class Results:
             partial.unlink(missing_ok=True)
         return pictures
 
-    def _records(self, files: Sequence[Path], numbered: bool) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Image id and last line of each picture of these files."""
+    def records(self, files: Iterable[Path]) -> Iterator[dict[str, Any]]:
+        """The last line of each picture of these files as they are now, of a video those of its frames."""
+        return (record for _, record in self._lines(files))
+
+    def _lines(self, files: Iterable[Path]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """`records`, each with its place among all pictures of the files, from 1."""
         frames: dict[str, list[int]] = {}
         for name, frame in self._places:
             if frame is not None:
@@ -139,13 +144,13 @@ class Results:
         counted = 0
         with self.path.open("rb") as lines:
             for file in files:
-                name = str(file)
+                name, stamp = str(file), _stamp(file)
                 for frame in sorted(frames[name]) if name in frames else [None]:
                     counted += 1
                     place = self._places.get((name, frame))
-                    if place is not None:
+                    if place is not None and self._stamps[name, frame] == stamp:
                         lines.seek(place)
-                        yield int(file.stem) if numbered and frame is None else counted, json.loads(lines.readline())
+                        yield counted, json.loads(lines.readline())
 
     def _read(self) -> None:
         """Finds the lines of an earlier run; one that was cut off by a crash is removed."""
