@@ -19,7 +19,7 @@ LABELS = LabelMap((
 
 
 def build(classes: int = 2, seed: int = 0, label_map: Path | None = None):
-    """With random weights whose boxes have an area; scores are around 0.1."""
+    """With random weights whose boxes have an area."""
     tf_keras.utils.set_random_seed(seed)
     pipeline = tfod_zoo.generate_pipeline(POSED)
     center_net = pipeline.model.center_net

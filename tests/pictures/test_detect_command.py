@@ -88,10 +88,14 @@ def test_the_same_command_goes_on_after_ctrl_c(model_folder, tmp_path, capsys, m
 def test_other_settings_are_other_results(model_folder, tmp_path, capsys):
     small_detector.write_images(tmp_path, 2)
     assert main(["detect", model_folder, str(tmp_path), *LOW]) == 0
-    assert main(["detect", model_folder, str(tmp_path), "--min-score", "1.0"]) == 0
+    assert main(["detect", model_folder, str(tmp_path), "--min-score", "0.5"]) == 0
     assert "done already" not in capsys.readouterr().out
-    assert [bool(record["detections"]) for record in lines(tmp_path)] == [True, True, False, False]
-    assert json.loads((tmp_path / "detections.coco.json").read_text()) == []
+    records = lines(tmp_path)
+    assert [record["min_score"] for record in records] == [0.05, 0.05, 0.5, 0.5]
+    scores = [[found["score"] for found in record["detections"]] for record in records]
+    assert scores[2:] == [[score for score in each if score >= 0.5] for each in scores[:2]]
+    results = json.loads((tmp_path / "detections.coco.json").read_text())
+    assert [result["score"] for result in results] == [*scores[2], *scores[3]]
 
 
 def test_an_unreadable_image_is_named_and_left_out(model_folder, tmp_path, capsys):
