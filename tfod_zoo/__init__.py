@@ -23,6 +23,9 @@ _HOMES = {
     "build": "tfod_zoo.modeling.factory",
     "load": "tfod_zoo.modeling.factory",
     "DetectionModel": "tfod_zoo.modeling.detection_model",
+    "Detections": "tfod_zoo.pictures.detections",
+    "Labels": "tfod_zoo.pictures.labels",
+    "draw": "tfod_zoo.pictures.draw",
 }
 
 __all__ = ["__version__", *_HOMES]
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
     from tfod_zoo.errors import UsageError, ZooError
     from tfod_zoo.modeling.detection_model import DetectionModel
     from tfod_zoo.modeling.factory import build, load
+    from tfod_zoo.pictures.detections import Detections
+    from tfod_zoo.pictures.draw import draw
+    from tfod_zoo.pictures.labels import Labels
     from tfod_zoo.zoo.registry import ZooModel, get_model, list_models
     from tfod_zoo.zoo.store import download
 

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import ProgressColumn
 
 _SECONDS_BETWEEN_LINES = 10.0
+_QUIET = "TFOD_ZOO_QUIET"  # in the environment, so that processes which are started are quiet too
+
+
+def progress_console() -> Console:
+    """Where progress is shown: standard error, or nowhere within `quiet_progress`."""
+    from rich.console import Console
+
+    return Console(stderr=True, quiet=bool(os.environ.get(_QUIET)))
+
+
+@contextlib.contextmanager
+def quiet_progress() -> Iterator[None]:
+    """Shows no progress."""
+    before = os.environ.get(_QUIET)
+    os.environ[_QUIET] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_QUIET]
+        else:
+            os.environ[_QUIET] = before
 
 
 class CountProgress(ABC):
@@ -22,11 +48,10 @@ class CountProgress(ABC):
     """
 
     def __init__(self, label: str, total: int | None = None):
-        from rich.console import Console
         from rich.progress import Progress
 
         self._label, self._total = label, total
-        self._console = Console(stderr=True)
+        self._console = progress_console()
         self._started = self._printed = time.monotonic()
         self._bar: Progress | None = None
         if self._console.is_terminal:

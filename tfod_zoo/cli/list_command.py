@@ -26,6 +26,9 @@ def run(args: argparse.Namespace) -> int:
     names = list_models(args.pattern)
     if not names:
         raise UsageError(f"No model matches {args.pattern!r}; {_hint(args.pattern)}")
+    if args.quiet and not args.json:
+        print("\n".join(names))
+        return 0
     models = [get_model(name) for name in names]
     if args.json:
         rows = [{**model.as_dict(), "downloaded": is_downloaded(model.name, args.store)} for model in models]

@@ -10,6 +10,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import importlib
 import os
@@ -17,20 +18,25 @@ import shlex
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import tfod_zoo
 from tfod_zoo.errors import UsageError, ZooError
+from tfod_zoo.progress import quiet_progress
 
 _GROUPS = {
-    "start here": ("quickstart",),
+    "start here": ("quickstart", "doctor"),
     "the zoo": ("list", "show", "download", "verify", "store", "certify"),
     "your data": ("config", "data"),
-    "models": ("finetune", "train", "eval", "export", "benchmark", "tpu"),
+    "models": ("detect", "finetune", "train", "eval", "export", "benchmark", "tpu"),
+    "the command line": ("completion",),
 }
 COMMANDS = tuple(name for names in _GROUPS.values() for name in names)
 
 _DEBUG_HELP = "show the trace of an error"
+_QUIET_HELP = "no progress; of commands that do something nothing but errors, of `list` the names alone"
+# What these print is about what they do; the others' output is what was asked for.
+_DOING = ("certify", "detect", "download", "export", "benchmark", "finetune", "quickstart", "train")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,13 +49,14 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line (default: this process's) and returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Read here, so that it may stand anywhere, behind a command's own subcommand too.
-    debug = "--debug" in arguments
-    arguments = [text for text in arguments if text != "--debug"]
+    # Read here, so that they may stand anywhere, behind a command's own subcommand too.
+    debug, quiet = "--debug" in arguments, "--quiet" in arguments
+    arguments = [text for text in arguments if text not in ("--debug", "--quiet")]
     # TensorFlow's own start-up chatter hides what a command says.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        code = _run(arguments)
+        with quiet_progress() if quiet else contextlib.nullcontext():
+            code = _run(arguments, quiet)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -73,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], quiet: bool) -> int:
     # Global flags stand before the command; what follows it is the command's own.
     at = next((index for index, text in enumerate(arguments) if not text.startswith("-")), len(arguments))
     parser = _Parser(prog="tfod-zoo", add_help=False, allow_abbrev=False)
@@ -95,22 +102,42 @@ def _run(arguments: list[str]) -> int:
     if own and own[0] in getattr(command, "SUBCOMMANDS", ()):
         # A command whose first argument is otherwise a name of the user's, so that argparse could not tell them apart.
         name, command, own = f"{name} {own[0]}", _module(f"{name}_{own[0]}"), own[1:]
-    args = _parse(_command_parser(name, command), own)
+    parser = _Parser(prog=f"tfod-zoo {name}", **_looks(command))
+    _add_arguments(parser, command)
+    args = _parse(parser, own)
+    args.quiet = quiet
     args.command_line = shlex.join(["tfod-zoo", *arguments])
-    return command.run(args)
+    if not quiet or name not in _DOING or getattr(args, "json", False):
+        return command.run(args)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        return command.run(args)
 
 
 def _module(name: str) -> ModuleType:
     return importlib.import_module(f"tfod_zoo.cli.{name}_command")
 
 
-def _command_parser(name: str, command: ModuleType) -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog=f"tfod-zoo {name}", description=f"{command.HELP[:1].upper()}{command.HELP[1:]}.", allow_abbrev=False,
-        epilog=f"example:\n  {command.EXAMPLE}", formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _looks(command: ModuleType) -> dict[str, Any]:
+    return {
+        "description": f"{command.HELP[:1].upper()}{command.HELP[1:]}.", "epilog": f"example:\n  {command.EXAMPLE}",
+        "formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False,
+    }  # fmt: skip
+
+
+def _add_arguments(parser: argparse.ArgumentParser, command: ModuleType) -> None:
     command.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help=_DEBUG_HELP)
+    parser.add_argument("--quiet", action="store_true", help=_QUIET_HELP)
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """Every command in one parser, for tools that look through it; parsing needs the one that is meant alone."""
+    parser = _Parser(prog="tfod-zoo", allow_abbrev=False)
+    parser.add_argument("--version", action="store_true", help="the version")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    for name in COMMANDS:
+        command = _module(name)
+        _add_arguments(commands.add_parser(name, help=command.HELP, **_looks(command)), command)
     return parser
 
 
@@ -125,12 +152,14 @@ def _parse(parser: argparse.ArgumentParser, arguments: list[str]) -> argparse.Na
 
 
 def _overview() -> str:
-    lines = ["usage: tfod-zoo [--debug] COMMAND ...", "", "The TensorFlow detection model zoo, on today's TensorFlow."]
+    lines = ["usage: tfod-zoo [--debug] [--quiet] COMMAND ...", ""]
+    lines += ["The TensorFlow detection model zoo, on today's TensorFlow."]
     for group, names in _GROUPS.items():
         lines += ["", f"{group}:", *(f"  {name:<12}{_module(name).HELP}" for name in names)]
     lines += [
         "", "flags:", "  -h, --help  this page; `tfod-zoo COMMAND --help` has a command's flags and an example",
         "  --version   the version", f"  --debug     {_DEBUG_HELP}",
+        f"  --quiet     {_QUIET_HELP}",
         "", "next: tfod-zoo quickstart, or tfod-zoo list",
     ]
     return "\n".join(lines)

@@ -205,4 +205,4 @@ def summarize(result: TrainingResult, model_dir: str, say: Callable[[str], None]
     if result.metrics:
         say(f"{main_figures(result.metrics)} on the eval reader; the best checkpoint is in {model_dir}/best")
     say(f"curves: tensorboard --logdir {model_dir}")
-    say(f"next: tfod-zoo eval --model-dir {model_dir}")
+    say(f"next: tfod-zoo eval --model-dir {model_dir}, or tfod-zoo detect {model_dir} IMAGES")

@@ -1,8 +1,9 @@
 """What every detector of the package is: one interface from pixels to detections, losses and checkpoints."""
 
 import functools
+import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tf_keras
@@ -10,6 +11,8 @@ import tf_keras
 from tfod_zoo.errors import UsageError
 from tfod_zoo.modeling import checkpoint
 from tfod_zoo.modeling.image_resizer import canvas_size, resize_and_pad
+from tfod_zoo.pictures.labels import Labels, labels_of
+from tfod_zoo.pictures.stream import detect_all, is_batch
 
 RESTORE_MODES = ("full", "detection", "classification")
 
@@ -32,6 +35,26 @@ class Network(NamedTuple):
 RunNetwork = Callable[[str, tf.Tensor], Sequence]
 
 
+class _WithGraph:
+    """A method whose bound form has the ways into its `tf.function` too: tracing and compiling it need them."""
+
+    def __init__(self, method: Callable):
+        self._method = method
+
+    def __get__(self, model: Any, owner: Any = None) -> Any:
+        if model is None:
+            return self._method
+
+        def bound(images):
+            return self._method(model, images)
+
+        detect: Any = functools.update_wrapper(bound, self._method)
+        del detect.__wrapped__  # its signature has self
+        graph = model.detect_batch
+        detect.python_function, detect.get_concrete_function = graph.python_function, graph.get_concrete_function
+        return detect
+
+
 class DetectionModel(tf_keras.Model):
     """A detection network built from a pipeline config; its variables exist as soon as it is built.
 
@@ -45,6 +68,7 @@ class DetectionModel(tf_keras.Model):
       pipeline: the message it was built from.
       input_shape_hw: (height, width) of the padded network input, in pixels.
       num_classes, max_detections: classes without background; detections per image.
+      folder: the training folder or archive that it was loaded from; None for a model without.
     """
 
     num_classes: int
@@ -55,6 +79,12 @@ class DetectionModel(tf_keras.Model):
         self.pipeline = pipeline
         self._image_resizer = image_resizer
         self.input_shape_hw = canvas_size(image_resizer)
+        self.folder: str | os.PathLike | None = None
+
+    @functools.cached_property
+    def labels(self) -> Labels:
+        """What its classes and keypoints are called: see `tfod_zoo.pictures.labels.labels_of`."""
+        return labels_of(self.pipeline, self.folder)
 
     def preprocess(self, images) -> tuple[tf.Tensor, tf.Tensor]:
         """Resizes, pads and normalises a batch of images of one size (spec: CenterNet, section 3).
@@ -111,17 +141,43 @@ class DetectionModel(tf_keras.Model):
         """The model's variables as a trackable tree with TFOD's attribute names: what a checkpoint calls `model`."""
         raise NotImplementedError
 
-    @tf.function(reduce_retracing=True)
-    def detect(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The whole chain from images to detections, as TFOD's SavedModel gives them.
+    @_WithGraph
+    def detect(self, images):
+        """Finds objects in images of any kind.
+
+        `found = model.detect("street.jpg")` gives `Detections`, which `tfod_zoo.draw("street.jpg", found)` shows;
+        `model.detect(["a.jpg", "b.png"])` a list of them; and a batch of pixels what TFOD's SavedModel gives for it.
 
         Args:
-          images: `[B, H, W, 3]` uint8 RGB, all of one size.
+          images: one of
+            a picture: the path of an image file, a Pillow image, or uint8 `[H, W, 3]` RGB (tensor or array);
+            a list or tuple of pictures, each of any kind and size;
+            a batch: `[B, H, W, 3]` uint8 RGB, all of one size (tensor or array).
 
         Returns:
-          Float32 tensors under the keys of TFOD's serving signature; `detection_classes` are label-map ids (from 1).
+          For a picture `tfod_zoo.Detections`, for a list a list of them in its order. For a batch float32 tensors under
+          the keys of TFOD's serving signature: `detection_boxes [B, N, 4]` (ymin, xmin, ymax, xmax in 0..1),
+          `detection_scores [B, N]`, `detection_classes [B, N]` (label-map ids, from 1), `num_detections [B]`, ...
+
+        Raises:
+          PictureError: a picture cannot be read; names it.
+          UsageError: a batch has another dtype or rank.
         """
+        if tf.is_symbolic_tensor(images) or is_batch(images):
+            return self.detect_batch(images)
+        if isinstance(images, (list, tuple)):
+            return detect_all(self, images)
+        return detect_all(self, [images])[0]
+
+    @tf.function(reduce_retracing=True)
+    def detect_batch(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`detect` of a batch of one size, the whole chain as one function."""
         return self.detect_preprocessed(*self.preprocess(images))
+
+    @tf.function(reduce_retracing=True)
+    def detect_canvases(self, canvases: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """`detect` from what `to_canvas` gives on: `[B, H', W', 3]` float32 in 0..255 and `[B, 3]` int32."""
+        return self.detect_preprocessed(self.normalize(canvases), true_image_shapes)
 
     def detect_preprocessed(self, inputs: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
         """`detect` from what `preprocess` gives on."""

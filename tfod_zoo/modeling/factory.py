@@ -59,6 +59,7 @@ def load(name_or_folder, weights: str = "zoo", store=None) -> DetectionModel:
             raise UsageError(f"{folder} has no pipeline.config; give a training folder or an unpacked zoo archive.")
         get_model(str(name_or_folder))  # raises with the nearest names
     model = build(read_pipeline(folder / "pipeline.config"))
+    model.folder = folder
     if weights != "random":
         model.restore_checkpoint(newest_checkpoint(folder) if weights == "zoo" else weights)
     return model

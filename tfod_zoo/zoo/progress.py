@@ -6,9 +6,10 @@ import threading
 import time
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Column
+
+from tfod_zoo.progress import progress_console
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -17,7 +18,7 @@ class TransferBoard:
     """What all transfers of a call show, on standard error; a context manager."""
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True)
+        self.console = progress_console()
         self.bars: Progress | None = None
         if self.console.is_terminal:
             # On a narrow terminal the long names give way, not the figures.

@@ -1,0 +1,85 @@
+"""What a model's class ids and keypoints are called, and which keypoints a skeleton joins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tfod_zoo.config.label_map import COCO_LABEL_MAP, PERSON_KEYPOINTS_LABEL_MAP, LabelMap, read_label_map
+
+_COCO_CLASSES = 90  # the zoo's models of boxes have COCO's ids 1 to 90
+_PERSON = "/m/01g317"  # as the zoo's keypoint models call their class
+# Where `finetune` and the importers leave a label map, seen from the training folder.
+_BESIDE_A_RUN = ("label_map.pbtxt", "data/label_map.pbtxt", "../data/label_map.pbtxt")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Names for what a detector gives.
+
+    Attributes:
+      names: class id (from 1) -> name.
+      keypoints: the keypoints' names, by their index.
+      keypoints_of: class id -> indexes of its keypoints; of a class that is not in it, all.
+      edges: pairs of keypoint indexes that a skeleton joins.
+    """
+
+    names: Mapping[int, str] = field(default_factory=dict)
+    keypoints: tuple[str, ...] = ()
+    keypoints_of: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    edges: tuple[tuple[int, int], ...] = ()
+
+    def name(self, class_id: int) -> str:
+        """The class's name, or `class 7` where none is known."""
+        return self.names.get(class_id, f"class {class_id}")
+
+    def keypoint_name(self, index: int) -> str:
+        """The keypoint's name, or `keypoint 3` where none is known."""
+        return self.keypoints[index] if index < len(self.keypoints) else f"keypoint {index}"
+
+    @classmethod
+    def of_label_map(cls, label_map: LabelMap, edges: tuple[tuple[int, int], ...] = ()) -> Labels:
+        """The names of a label map."""
+        by_index = {id: label for item in label_map.items for id, label in item.keypoints}
+        return cls(
+            names={item.id: item.title for item in label_map.items},
+            keypoints=tuple(by_index.get(index, f"keypoint {index}") for index in range(max(by_index, default=-1) + 1)),
+            # Where the label map knows keypoints, classes without any have none.
+            keypoints_of={item.id: tuple(id for id, _ in item.keypoints) for item in label_map.items}
+            if by_index
+            else {},
+            edges=edges,
+        )
+
+
+def labels_of(pipeline: Any, folder: str | os.PathLike[str] | None = None) -> Labels:
+    """The names of a model's classes and keypoints.
+
+    They come from the label map that the config's readers name, else from one in the model's folder, else, for
+    the zoo's own models, from COCO's. Where there is none of these, classes are called by their numbers.
+
+    Args:
+      pipeline: TrainEvalPipelineConfig message.
+      folder: the training folder or unpacked archive that the config came from.
+
+    Raises:
+      LabelMapError: there is a label map, but it cannot be read.
+    """
+    edges = tuple((edge.start, edge.end) for edge in pipeline.eval_config.keypoint_edge)
+    named = [reader.label_map_path for reader in (*pipeline.eval_input_reader, pipeline.train_input_reader)]
+    places = [Path(path) for path in named if path]
+    if folder is not None:
+        places += [Path(folder) / place for place in _BESIDE_A_RUN]
+    for path in places:
+        if path.is_file():
+            return Labels.of_label_map(read_label_map(path), edges)
+    network = getattr(pipeline.model, pipeline.model.WhichOneof("model"))
+    tasks = getattr(network, "keypoint_estimation_task", ())
+    if any(task.keypoint_class_name == _PERSON for task in tasks):
+        return Labels.of_label_map(read_label_map(PERSON_KEYPOINTS_LABEL_MAP), edges)
+    if network.num_classes == _COCO_CLASSES:
+        return Labels.of_label_map(read_label_map(COCO_LABEL_MAP), edges)
+    return Labels(edges=edges)
