@@ -28,7 +28,7 @@ _GROUPS = {
     "start here": ("quickstart", "doctor"),
     "the zoo": ("list", "show", "download", "verify", "store", "certify"),
     "your data": ("config", "data"),
-    "models": ("detect", "finetune", "train", "eval", "export", "benchmark", "tpu"),
+    "models": ("detect", "serve", "finetune", "train", "eval", "export", "benchmark", "tpu"),
     "the command line": ("completion",),
 }
 COMMANDS = tuple(name for names in _GROUPS.values() for name in names)
