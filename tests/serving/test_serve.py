@@ -18,6 +18,7 @@ from small_detector import encoded, picture, serving, write_detector
 
 import tfod_zoo
 from tfod_zoo.cli.main import main
+from tfod_zoo.config.recipes import PERSON_EDGES
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmark"))
 from headless_browser import Browser, find_browser  # noqa: E402
@@ -53,17 +54,19 @@ def test_an_image_file_gives_the_model_s_detections_in_pixels(address, detector)
     expected = {key: value.numpy()[0] for key, value in detector.detect(tf.constant(pixels[None])).items()}
     assert len(answer["detections"]) == int(expected["num_detections"]) > 0
     for index, found in enumerate(answer["detections"]):
-        assert (found["category_id"], found["category_name"]) == (1, "person")
+        assert (found["class_id"], found["class"]) == (1, "person")
         assert found["score"] == pytest.approx(expected["detection_scores"][index], abs=1e-5)
-        left, top, width, height = found["bbox"]
-        corners = np.array([top / 90, left / 120, (top + height) / 90, (left + width) / 120])
-        np.testing.assert_allclose(corners, expected["detection_boxes"][index], atol=1e-4)
-        points = [[point["y"] / 90, point["x"] / 120] for point in found["keypoints"]]
-        np.testing.assert_allclose(points, expected["detection_keypoints"][index], atol=1e-4)
-        assert (found["keypoints"][0]["name"], found["keypoints"][16]["name"]) == ("nose", "right_ankle")
+        left, top, right, bottom = found["box"]
+        corners = [top / 90, left / 120, bottom / 90, right / 120]
+        np.testing.assert_allclose(corners, expected["detection_boxes"][index], atol=1e-3)
+        points = [[y / 90, x / 120] for x, y, _ in found["keypoints"]]
+        np.testing.assert_allclose(points, expected["detection_keypoints"][index], atol=1e-3)
+    pose = answer["poses"]["person"]
+    assert (pose["keypoints"][0], pose["keypoints"][16]) == ("nose", "right_ankle")
+    assert [15, 16] not in pose["skeleton"] and [14, 16] in pose["skeleton"]  # an ankle hangs on its own knee
     scores = [found["score"] for found in answer["detections"]]
     assert scores == sorted(scores, reverse=True)
-    least = scores[len(scores) // 2]
+    least = scores[len(scores) // 2] - 1e-5  # written scores are rounded
     kept = requests.post(f"{address}/detect?min_score={least}", encoded(pixels)).json()["detections"]
     assert [found["score"] for found in kept] == pytest.approx([score for score in scores if score >= least])
 
@@ -281,11 +284,13 @@ def test_the_page_draws_what_the_api_finds(address, browser):
     kept = [entry for entry in found if entry["score"] >= least - 1e-6]
     drawn = browser.run("""[...document.querySelectorAll('#picture .detection')].map(group => ({
         box: ['x', 'y', 'width', 'height'].map(name => Number(group.querySelector('rect').getAttribute(name))),
-        label: group.querySelector('text').textContent, points: group.querySelectorAll('circle').length}))""")
+        label: group.querySelector('text').textContent, points: group.querySelectorAll('circle').length,
+        lines: group.querySelectorAll('line').length}))""")
     assert [group["label"] for group in reversed(drawn)] == [f"person {entry['score']:.2f}" for entry in kept]
     for group, entry in zip(reversed(drawn), kept, strict=True):
-        np.testing.assert_allclose(group["box"], entry["bbox"], atol=1e-3)
-        assert group["points"] == 17
+        left, top, right, bottom = entry["box"]
+        np.testing.assert_allclose(group["box"], [left, top, right - left, bottom - top], atol=1e-3)
+        assert group["points"] == 17 and group["lines"] == len(PERSON_EDGES)
     assert browser.run("document.querySelector('#picture image').getBBox().width") == 120
     assert browser.run("document.querySelectorAll('#table tr').length") == len(kept)
 

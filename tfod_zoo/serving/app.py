@@ -61,7 +61,7 @@ def make_app(model: ServedModel, admission: Admission, max_body: int) -> FastAPI
     async def show_page() -> Response:
         return Response(page, media_type="text/html", headers=_PAGE_HEADERS)
 
-    @app.post("/detect", summary="An image file as the body; its detections under COCO's names.")
+    @app.post("/detect", summary="An image file as the body; its detections in pixels.")
     async def detect(request: Request) -> Response:
         min_score = _min_score(request.query_params.get("min_score", "0"))
         if request.headers.get("content-type", "").startswith("multipart/"):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from tfod_zoo.pictures.reading import read_pixels
 from tfod_zoo.serving.refusal import Refusal
 
 # What a client may send to be decoded here, and what TensorFlow decodes inside a signature.
@@ -46,7 +47,7 @@ def read_upright(data: bytes, max_pixels: int) -> np.ndarray:
     """
     with _open(data, max_pixels, FORMATS) as image:
         try:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            return read_pixels(image)
         except Exception as error:  # Pillow's decoders raise what they meet: OSError, ValueError, SyntaxError, struct's
             raise Refusal(400, "The image is damaged or cut off; send the whole file.") from error
 

@@ -13,7 +13,8 @@ from tensorflow_serving.apis.get_model_metadata_pb2 import SignatureDefMap
 
 from tfod_zoo.export.saved_model import ServingModule
 from tfod_zoo.modeling.detection_model import DetectionModel
-from tfod_zoo.serving.class_names import class_names, keypoint_names
+from tfod_zoo.pictures.detections import Detections
+from tfod_zoo.pictures.labels import Labels
 from tfod_zoo.serving.image_file import TENSORFLOW_FORMATS, check_image, read_upright
 from tfod_zoo.serving.predict_request import INPUT, SIGNATURE, files, parse_request, pixels, response
 from tfod_zoo.serving.refusal import Refusal
@@ -39,8 +40,8 @@ class ServedModel:
         self.name = name
         self._input_type = input_type
         self._max_pixels = max_pixels
-        self._names = class_names(model.pipeline, model.num_classes)
-        self._keypoints = keypoint_names(model.pipeline)
+        self._labels = labels = model.labels
+        self._poses = {labels.name(id): _pose(labels, id) for id, points in labels.keypoints_of.items() if points}
         # Traced for any height and width, so that a client's new size costs nobody a trace.
         self._detect = ServingModule(model).__call__
         self._predict = self._detect if input_type == "image_tensor" else ServingModule(model, input_type).__call__
@@ -51,7 +52,7 @@ class ServedModel:
         self._predict.get_concrete_function()
 
     def detect_file(self, data: bytes, min_score: float = 0.0) -> bytes:
-        """An image file -> JSON: the upright image's size in pixels, and its detections under COCO's names.
+        """An image file -> JSON: `Detections.to_dict()`, and for every class with keypoints their names and skeleton.
 
         Args:
           data: the file.
@@ -61,32 +62,9 @@ class ServedModel:
           Refusal: it is not an image, is damaged or too large.
         """
         image = read_upright(data, self._max_pixels)
-        found = {key: value.numpy()[0] for key, value in self._detect(tf.constant(image[None])).items()}
-        height, width = image.shape[:2]
-        kept = [
-            self._as_json(found, index, height, width)
-            for index in range(int(found["num_detections"]))
-            if found["detection_scores"][index] >= min_score
-        ]
-        return _to_json({"model": self.name, "width": width, "height": height, "detections": kept})
-
-    def _as_json(self, found: dict[str, np.ndarray], index: int, height: int, width: int) -> dict[str, Any]:
-        top, left, bottom, right = found["detection_boxes"][index] * [height, width, height, width]
-        category = int(found["detection_classes"][index])
-        entry = {
-            "category_id": category,
-            "category_name": self._names.get(category, str(category)),
-            "score": float(found["detection_scores"][index]),
-            "bbox": [float(left), float(top), float(right - left), float(bottom - top)],
-        }
-        if category in self._keypoints:
-            points = (found["detection_keypoints"][index] * [height, width]).tolist()
-            scores = found["detection_keypoint_scores"][index].tolist()
-            entry["keypoints"] = [
-                {"name": name, "x": points[place][1], "y": points[place][0], "score": scores[place]}
-                for place, name in self._keypoints[category]
-            ]
-        return entry
+        outputs = self._detect(tf.constant(image[None]))
+        found = Detections.from_outputs(outputs, image.shape[:2], labels=self._labels).above(min_score)
+        return _to_json({"model": self.name, **found.to_dict(), "poses": self._poses})
 
     def predict(self, body: bytes) -> bytes:
         """TensorFlow Serving's `:predict`.
@@ -154,6 +132,13 @@ class ServedModel:
             "model_spec": {"name": self.name, "signature_name": "", "version": VERSION},
             "metadata": {"signature_def": MessageToDict(described, **in_full)},
         }
+
+
+def _pose(labels: Labels, class_id: int) -> dict[str, Any]:
+    """Names of a class's keypoints in the order of its detections, and pairs of places in it that lines join."""
+    points = labels.keypoints_of[class_id]
+    lines = [[points.index(start), points.index(end)] for start, end in labels.edges if {start, end} <= set(points)]
+    return {"keypoints": [labels.keypoint_name(index) for index in points], "skeleton": lines}
 
 
 def _image_of_example(data: bytes) -> bytes:
