@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -110,8 +111,9 @@ def zeros(*shape, value=0):
 
 PNG = encoded(picture(40, 40))
 JPEG = encoded(picture(200, 200), "JPEG")
-# 13 bytes of width, height and kind in a PNG's header, whatever its data are.
-BOMB = PNG[:16] + (60_000).to_bytes(4, "big") * 2 + PNG[24:]
+# A PNG's header: IHDR, width, height, five bytes of kind, and a checksum; whatever the data behind it are.
+HEADER = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + PNG[24:29]
+BOMB = PNG[:12] + HEADER + zlib.crc32(HEADER).to_bytes(4, "big") + PNG[33:]
 HOSTILE = {
     "nothing": ("/detect", b"", 400),
     "huge": ("/detect", bytes(2 * MAX_MIB << 20), 413),

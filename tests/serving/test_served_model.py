@@ -63,7 +63,7 @@ def test_batches_of_other_input_types_are_the_export_s(detector, input_type):
         ("encoded_image_string_tensor", [{"b64": "?"}], 400),
         ("encoded_image_string_tensor", [{"b64": 7}], 400),
         ("encoded_image_string_tensor", [as_b64(b"no image")], 400),
-        ("encoded_image_string_tensor", [as_b64(encoded(picture(60, 60))[:300])], 400),
+        ("encoded_image_string_tensor", [as_b64(encoded(picture(60, 60))[:-60])], 400),
         ("encoded_image_string_tensor", [as_b64(encoded(picture(200, 200)))] * 3, 413),
         ("encoded_image_string_tensor", [as_b64(encoded(picture(400, 400)))], 413),
         ("encoded_image_string_tensor", [as_b64(encoded(picture(9, 9)))] * (MAX_BATCH + 1), 413),

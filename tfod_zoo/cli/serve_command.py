@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
         detector = tfod_zoo.load(args.model, weights=args.weights, store=args.store)
         model = ServedModel(detector, name, args.input_type, round(args.max_megapixels * 1e6))
         model.warm_up()
+        bound.listen()  # from here on nobody is refused: who comes before the server runs waits that moment
         host, port = bound.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         print(f"the page:            {address}/")
