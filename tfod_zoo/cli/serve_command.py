@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from pathlib import Path
+import os
 
 from tfod_zoo.errors import UsageError
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
                         ("--max-megapixels", args.max_megapixels)):
         if not 0 < value < math.inf:
             raise UsageError(f"{flag} {value} is no limit; give a number above 0.")
-    name = args.name or Path(args.model).resolve().name
+    name = args.name or os.path.basename(os.path.abspath(args.model))
     if not name or set(name) & set("/:?#"):
         raise UsageError(f"{name!r} cannot be a part of an address; give another --name.")
     print(f"{args.model}, weights {args.weights}: loading and tracing", flush=True)
