@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import requests
 import tensorflow as tf
-from small_detector import encoded, picture, serving, write_detector
+from small_server import encoded, picture, serving, write_detector
 
 import tfod_zoo
 from tfod_zoo.cli.main import main

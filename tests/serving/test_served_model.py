@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_detector import encoded, picture, write_detector
+from small_server import encoded, picture, write_detector
 
 import tfod_zoo
 from tfod_zoo.export.saved_model import ServingModule
