@@ -12,8 +12,7 @@ from tfod_zoo.modeling import winograd
 from tfod_zoo.modeling.placement import in_another_runtime, on_plain_cpu
 from tfod_zoo.modeling.pointwise import convolve_and_normalize, normalizes
 
-# Of a map, in cells: for a smaller one of a single image, transforming the kernel takes longer than it saves.
-LEAST_SIDE = 16
+_LEAST_SIDE = 16  # cells; hourglass-104's and ResNet-50's maps of 8x8 take longer by Winograd's products than without
 _ACTIVATIONS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "NONE": tf.identity,
     "RELU": tf.nn.relu,
@@ -29,7 +28,7 @@ def _he_like() -> tf_keras.initializers.Initializer:
 class WinogradConv2D(tf_keras.layers.Conv2D):
     """A convolution without activation that takes Winograd's way in training, where that is faster.
 
-    Not in inference: it rounds three times as coarsely, which the layers behind it would make worse.
+    Not in inference: it rounds three times as coarsely, which Faster R-CNN's choice of proposals makes worse.
     """
 
     def is_products(self, inputs: tf.Tensor, training: bool = False) -> bool:
@@ -83,7 +82,12 @@ class BodyConv2D(WinogradConv2D):
     """One for large maps: Winograd's way in inference, too."""
 
     def is_products(self, inputs: tf.Tensor, training: bool = False) -> bool:
-        return super().is_products(inputs, training or min(inputs.shape[1:3]) >= LEAST_SIDE)
+        return super().is_products(inputs, training or is_large(inputs))
+
+
+def is_large(maps: tf.Tensor) -> bool:
+    """Whether maps `[B, H, W, C]` of a single image make up for transforming a kernel."""
+    return all(side is not None and side >= _LEAST_SIDE for side in maps.shape[1:3])
 
 
 def _biased(x: tf.Tensor, bias: tf.Tensor | None) -> tf.Tensor:

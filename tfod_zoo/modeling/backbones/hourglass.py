@@ -10,7 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from tfod_zoo.modeling.backbones.recomputation import recomputed
-from tfod_zoo.modeling.conv_style import LEAST_SIDE, BatchNorm, ProductConv2D, normalized
+from tfod_zoo.modeling.conv_style import BatchNorm, ProductConv2D, is_large, normalized
 from tfod_zoo.modeling.necks.fpn import double_nearest
 
 BATCH_NORM_MOMENTUM = 0.1  # TFOD's value: a moving average takes 90 % of each new batch
@@ -21,7 +21,7 @@ class _Convolution(ProductConv2D):
     """One that is made of matrix products in inference, too: the network takes half the time."""
 
     def is_products(self, inputs: tf.Tensor, training: bool = False) -> bool:
-        return min(inputs.shape[1:3]) >= LEAST_SIDE and super().is_products(inputs, training)
+        return is_large(inputs) and super().is_products(inputs, training)
 
 
 def _convolution(filters: int, size: int, stride: int) -> _Convolution:
