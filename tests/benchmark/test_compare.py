@@ -165,7 +165,7 @@ def test_failures_machines_and_rows_of_one_side(tmp_path):
     told = compare(saved(tmp_path / "a", row(entry), row(other)), saved(tmp_path / "b", failing), tolerance=0.05,
                    map_tolerance=1.0)
     assert told.regressions == 1 and told.rows[0].failure == "failed: no memory"
-    assert told.only_before == ["n batch 1"] and told.only_after == []
+    assert told.only_before == ["n batch 1 tensorflow float32"] and told.only_after == []
     doubtful = row(entry) | {"device": "CPU", "cores_used": 1.0, "cores_allowed": 2, "cores_used_by_others": 0.0}
     told = compare(tmp_path / "a", saved(tmp_path / "b", doubtful), tolerance=0.05, map_tolerance=1.0)
     assert "after: It ran on one core" in told.warnings[0]
