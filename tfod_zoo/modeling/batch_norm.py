@@ -28,7 +28,7 @@ class ConvWithoutBias(BodyConv2D):
         if norm is None or not norm.takes_bias(training):
             return super().call(inputs, training)
         if self.is_products(inputs, training):
-            return self.products(inputs, tf.convert_to_tensor(self.kernel), None)
+            return self.products(inputs, tf.convert_to_tensor(self.kernel), None, training=training)
         return self.convolution_op(inputs, self.kernel)
 
 

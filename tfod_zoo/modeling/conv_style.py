@@ -40,7 +40,7 @@ class WinogradConv2D(tf_keras.layers.Conv2D):
         """`[N, H, W, C]` -> `[N, h, w, filters]`."""
         if not self.is_products(inputs, training):
             return super().call(inputs)
-        return self.products(inputs, tf.convert_to_tensor(self.kernel), self.bias)
+        return self.products(inputs, tf.convert_to_tensor(self.kernel), self.bias, training=training)
 
     def products(
         self,
@@ -48,9 +48,10 @@ class WinogradConv2D(tf_keras.layers.Conv2D):
         kernel: tf.Tensor,
         bias: tf.Tensor | None,
         activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+        training: bool = False,
     ) -> tf.Tensor:
         """The convolution with a kernel like this layer's, made of matrix products, a bias and an activation."""
-        return activation(_biased(winograd.convolve(inputs, kernel), bias))
+        return activation(_biased(winograd.convolve(inputs, kernel, training), bias))
 
 
 class ProductConv2D(WinogradConv2D):
@@ -67,9 +68,10 @@ class ProductConv2D(WinogradConv2D):
         kernel: tf.Tensor,
         bias: tf.Tensor | None,
         activation: Callable[[tf.Tensor], tf.Tensor] = tf.identity,
+        training: bool = False,
     ) -> tf.Tensor:
         if not self._is_one_product():
-            return super().products(inputs, kernel, bias, activation)
+            return super().products(inputs, kernel, bias, activation, training)
         product = tf.matmul(tf.reshape(inputs, [-1, inputs.shape[-1]]), tf.reshape(kernel, kernel.shape[2:]))
         # Product, bias and activation next to each other become one operation.
         return tf.reshape(activation(_biased(product, bias)), [-1, *inputs.shape[1:3], self.filters])
@@ -176,7 +178,7 @@ def normalized(
     # When its turn comes, or the kernels of all layers would be scaled, and held, from the start.
     with tf.control_dependencies([x]):
         kernel = conv.kernel * scale
-    return conv.products(x, kernel, shift, activation)
+    return conv.products(x, kernel, shift, activation, training)
 
 
 def conv_style(hyperparams: Any, where: str, *, update_statistics: bool = True) -> ConvStyle:

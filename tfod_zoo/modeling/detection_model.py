@@ -110,7 +110,7 @@ class DetectionModel(tf_keras.Model):
                 f"images are {images.dtype.name} of shape {images.shape}; give uint8 or float32 of shape [B, H, W, 3] "
                 "with values in 0..255."
             )
-        canvas, true_shape = resize_and_pad(tf.cast(images, tf.float32), self._image_resizer)
+        canvas, true_shape = resize_and_pad(images, self._image_resizer)
         return canvas, tf.tile(true_shape[None], [tf.shape(images)[0], 1])
 
     def normalize(self, canvas: tf.Tensor) -> tf.Tensor:

@@ -60,16 +60,21 @@ def pays(x: tf.Tensor, kernel_shape: tf.TensorShape) -> bool:
     return min(channels, kernel_shape[3]) >= _LEAST_CHANNELS and rows * columns * _PLACES < 0.7 * 9 * height * width
 
 
-def convolve(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-    """The SAME convolution of stride 1, with a gradient of the same kind.
+def convolve(x: tf.Tensor, kernel: tf.Tensor, training: bool = True) -> tf.Tensor:
+    """The SAME convolution of stride 1, in training with a gradient of the same kind.
 
     Args:
       x: `[N, H, W, C]` float32, H and W static.
       kernel: `[3, 3, C, K]` float32.
+      training: False leaves the gradient to TensorFlow: it is slower, but for one of our own TensorFlow would keep the
+        graph and its variables for ever.
 
     Returns:
       `[N, H, W, K]`.
     """
+
+    if not training:
+        return _forward(x, kernel)
 
     @tf.custom_gradient
     def convolution(x, kernel):

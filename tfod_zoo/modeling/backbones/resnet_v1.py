@@ -1,6 +1,5 @@
 """ResNet V1 (He et al., arXiv:1512.03385) of Keras applications, which is TFOD's body too (spec: CenterNet, 4.2)."""
 
-import tensorflow as tf
 import tf_keras
 
 from tfod_zoo.modeling.batch_norm import join_bias_and_norm
@@ -26,7 +25,5 @@ def resnet_v1(depth: int, height: int, width: int) -> tf_keras.Model:
       four stages: 256, 512, 1024 and 2048 channels at strides 4, 8, 16 and 32. Its layer order numbers the zoo
       checkpoint's keys: the shortcut of a stage's first block comes after `_2_bn`.
     """
-    with tf.Graph().as_default():  # the model that is copied shall have no weights in memory
-        published = _BUILDERS[depth](input_shape=(height, width, 3), include_top=False, weights=None)
-    body = join_bias_and_norm(published)
+    body = join_bias_and_norm(_BUILDERS[depth](input_shape=(height, width, 3), include_top=False, weights=None))
     return tf_keras.Model(body.inputs, [body.get_layer(tap).output for tap in _TAPS[depth]], name=f"resnet_v1_{depth}")

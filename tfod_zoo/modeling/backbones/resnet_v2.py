@@ -2,7 +2,6 @@
 
 import functools
 
-import tensorflow as tf
 import tf_keras
 
 from tfod_zoo.modeling.conv_style import BodyConv2D
@@ -38,8 +37,7 @@ def resnet_v2(depth: int, height: int, width: int) -> tuple[tf_keras.Model, tf_k
       published: the Keras model around it. Its last batch norm, `post_bn`, is not applied by TFOD, but is stored in
         every checkpoint.
     """
-    with tf.Graph().as_default():  # the model that is copied shall have no weights in memory
-        original = _BUILDERS[depth](input_shape=(height, width, 3), include_top=False, weights=None)
+    original = _BUILDERS[depth](input_shape=(height, width, 3), include_top=False, weights=None)
     published = tf_keras.models.clone_model(original, clone_function=functools.partial(_copy, model=original))
     network = tf_keras.Model(published.inputs, [published.get_layer(_TAP).output], name=f"resnet_v2_{depth}")
     return network, published
