@@ -142,7 +142,8 @@ def test_random_weights_and_missing_figures_are_said(sweep):
         "weights": "random", "cores_used": 2.0, "cores_allowed": 2, "cores_used_by_others": 0.0  # on a quiet machine
     }
     text = html_report([row], [])
-    assert "untrained" in text and "(random weights)" in text
+    assert "untrained" in text and ">random<" in text
+    assert "(random weights)" in html_report([row | {"device": "CPU", "cores_used_by_others": 1.0}], [])
     for absent in ("mAP", "AP by class", "Latency of the calls", "<svg", "None", "nan"):
         assert absent not in text, text[max(0, text.find(absent) - 80) :][:160]
     only_failed = html_report([many_rows(sweep)[3]], [])
