@@ -2,7 +2,9 @@
 
 import gzip
 import io
+import shutil
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -51,7 +53,9 @@ def fix_checksums(tar):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("right_checksums", [False, True])
-def test_damaged_tar_is_an_error_and_nothing_outside(tmp_path, form, right_checksums):
+def test_damaged_tar_is_an_error_and_nothing_outside(tmp_path, form, right_checksums, monkeypatch):
+    # A size that damage made large is damage, not a disk that is full.
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**21))
     whole, rng = plain_tar(form), np.random.default_rng(0)
     for number in range(400):
         tar = bytearray(whole)

@@ -27,6 +27,7 @@ _MAX_NAME_CHARACTERS = 400
 _MAX_UNPACKED_BYTES = 16 * 2**30
 _MAX_RATIO = 20
 _RATIO_FREE_BYTES = 2**30  # bytes that need no excuse
+_MAX_DEFLATE_RATIO = 1032  # DEFLATE's own bound (https://zlib.net/zlib_tech.html)
 # Headers with long names come before a member; tarfile would read a hostile one of any size into memory.
 _MAX_HEADER_BYTES = 4 * _CHUNK_BYTES
 
@@ -54,11 +55,13 @@ class FileFacts:
 class _Unzipped:
     """The tar inside a .tar.gz as a stream. Reading past what `allow` permitted, or past the ratio, raises.
 
-    One chunk is unpacked ahead by the thread of `pool`, while the one before it is written.
+    One chunk is unpacked ahead by the thread of `pool`, while the one before it is written. `most_bytes` is what the
+    file can unpack to at all.
     """
 
     def __init__(self, file: IO[bytes], show: Show, pool: ThreadPoolExecutor):
         self._file, self._show, self._pool = file, show, pool
+        self.most_bytes = _MAX_DEFLATE_RATIO * os.fstat(file.fileno()).st_size
         self._inflater: Any = zlib.decompressobj(_GZIP)
         self._packed = b""
         self._taken = self._given = 0
@@ -176,6 +179,8 @@ def _unpack_member(
         raise ArchiveError(f"has {member.name!r}, a link, a device or a sparse file, which is refused")
     if member.size > _MAX_UNPACKED_BYTES:
         raise ArchiveError(f"has {member.name!r} of {member.size} bytes, more than any zoo archive's")
+    if member.size > stream.most_bytes:  # or a damaged header would read as a full disk
+        raise DamagedArchiveError(f"is damaged ({member.name!r} is said to have more bytes than the archive can hold)")
     if member.size > shutil.disk_usage(target).free:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     stream.allow(member.size + _MAX_HEADER_BYTES)
