@@ -11,7 +11,7 @@ from tfod_zoo.config.label_map import COCO_LABEL_MAP, LabelMap, LabelMapItem, re
 from tfod_zoo.config.pipeline import merge_text, pipeline_text
 from tfod_zoo.config.recipes import DEFAULT_SIGMA, PAD, PATCH, PERSON_EDGES, PERSON_KEYPOINTS, RECIPES, Recipe
 from tfod_zoo.errors import UsageError
-from tfod_zoo.zoo.registry import ZooModel, get_model
+from tfod_zoo.zoo.registry import BASELINE, ZooModel, get_model
 
 PLACEHOLDER = "PATH_TO_BE_CONFIGURED"
 
@@ -285,6 +285,8 @@ def _flip_permutation(posed: Sequence[LabelMapItem]) -> list[int]:
 def _model_text(model: ZooModel, num_classes: int) -> str:
     if model.family == "center_net":
         return _center_net_text(model, num_classes)
+    if model.name == BASELINE:
+        return _sliding_window_text(model, num_classes)
     return _faster_rcnn_text(model, num_classes)
 
 
@@ -455,6 +457,44 @@ model {{
 }}"""
 
 
+def _sliding_window_text(model: ZooModel, num_classes: int) -> str:
+    """The baseline: of a two-stage model the fields that modeling/sliding_window/model.py names.
+
+    On 256x256 windows of 32 to 181 pixels, half a window apart, in three shapes: 1,200 of them.
+    """
+    side = model.input_size[0]
+    return f"""
+model {{
+  faster_rcnn {{
+    num_classes: {num_classes}
+    image_resizer {{
+      keep_aspect_ratio_resizer {{ min_dimension: {side} max_dimension: {side} pad_to_max_dimension: true }}
+    }}
+    feature_extractor {{ type: "{model.backbone}" }}
+    first_stage_anchor_generator {{
+      grid_anchor_generator {{
+        height: 32 width: 32 height_stride: 16 width_stride: 16
+        scales: [1.0, 1.41421356, 2.0, 2.82842712, 4.0, 5.65685425]
+        aspect_ratios: [0.5, 1.0, 2.0]
+      }}
+    }}
+    initial_crop_size: 32
+    second_stage_batch_size: 32
+    second_stage_balance_fraction: 0.25
+    second_stage_post_processing {{
+      batch_non_max_suppression {{
+        score_threshold: 0.0
+        iou_threshold: 0.3
+        max_detections_per_class: 100
+        max_total_detections: {model.max_detections}
+      }}
+      score_converter: SOFTMAX
+    }}
+    second_stage_classification_loss_weight: 1.0
+  }}
+}}"""
+
+
 def _resize(message: Any, side: int) -> None:
     family = message.model.WhichOneof("model")
     resizer = getattr(message.model, family).image_resizer
@@ -567,8 +607,11 @@ def described(message: Any, name: str) -> str:
         f"{value} {what} mAP" for value, what in ((model.box_map, "box"), (model.keypoint_map, "keypoint")) if value
     ]
     figures = " and ".join(published) + " on COCO 2017 val" if published else "no published mAP"
+    origin = f"{figures}, published for {model.training_hardware}"
+    if name == BASELINE:
+        origin = "detection by classification, a baseline that the zoo does not have"
     lines = [
-        f"{name}: {figures}, published for {model.training_hardware}.",
+        f"{name}: {origin}.",
         f"This pipeline: global batch {config.batch_size}, {config.num_steps} steps.",
         f"Written by `tfod-zoo config {name}`.",
     ]

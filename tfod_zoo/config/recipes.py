@@ -6,6 +6,8 @@ Figures from the published configs, corrected where spec "The zoo's archives" sa
 
 from dataclasses import dataclass
 
+from tfod_zoo.zoo.registry import BASELINE
+
 # Keypoints of a COCO person, by id: (label, standard deviation of its target, OKS sigma).
 PERSON_KEYPOINTS = (
     ("nose", 0.26, 0.026),
@@ -142,4 +144,8 @@ RECIPES = {
         padded=False,
     ),
     "faster_rcnn_resnet50_v1_fpn_640x640_coco17_tpu-8": _FASTER_RCNN,
+    # No published run: a rate that suits Adam and a classifier, and data seen about ten times.
+    BASELINE: Recipe(
+        1, 16, 75_000, (FLIP, HUE, CONTRAST, SATURATION, BRIGHTNESS), warmup_steps=1000, fine_tune_type="detection"
+    ),
 }

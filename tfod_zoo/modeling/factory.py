@@ -9,7 +9,8 @@ from tfod_zoo.modeling.center_net.model import CenterNet
 from tfod_zoo.modeling.checkpoint import newest_checkpoint
 from tfod_zoo.modeling.detection_model import DetectionModel
 from tfod_zoo.modeling.faster_rcnn.model import FasterRCNN
-from tfod_zoo.zoo.registry import get_model, list_models
+from tfod_zoo.modeling.sliding_window.model import SlidingWindow
+from tfod_zoo.zoo.registry import BASELINE, get_model, list_models
 from tfod_zoo.zoo.store import checkpoint_prefix, download
 
 _FAMILIES = ("center_net", "faster_rcnn")
@@ -22,7 +23,7 @@ def build(pipeline, training: bool = False, deterministic_sampling: bool = False
       pipeline: TrainEvalPipelineConfig message (`read_pipeline`, `generate_pipeline`).
       training: builds the training form: batch norm that follows the batch, and the paths of Faster R-CNN that its
         config has for training. For CenterNet both forms are one.
-      deterministic_sampling: replaces Faster R-CNN's random samplers by the first in index order; CenterNet has none.
+      deterministic_sampling: replaces the random samplers by the first in index order; CenterNet has none.
 
     Raises:
       ZooError: the config names a network or a part that does not exist here.
@@ -32,6 +33,8 @@ def build(pipeline, training: bool = False, deterministic_sampling: bool = False
         raise ZooError(
             f"model.{family or '...'} has no network here; there is {', '.join('model.' + name for name in _FAMILIES)}."
         )
+    if pipeline.model.faster_rcnn.feature_extractor.type == BASELINE:
+        return SlidingWindow(pipeline, deterministic_sampling)
     if family == "faster_rcnn":
         return FasterRCNN(pipeline, training, deterministic_sampling)
     return CenterNet(pipeline)

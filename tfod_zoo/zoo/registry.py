@@ -1,7 +1,8 @@
 """The zoo as data: what is known of each model before anything is downloaded.
 
-`MODELS` is the table, in the zoo's order. Figures are those the zoo published: mAP on COCO 2017 val, speed in
-milliseconds on the zoo's own hardware (to be shown beside a measured latency, never compared with it). No TensorFlow.
+`MODELS` is the table, in the zoo's order; last is `BASELINE`, to compare the zoo with. Figures are those the zoo
+published: mAP on COCO 2017 val, speed in milliseconds on the zoo's own hardware (to be shown beside a measured latency,
+never compared with it). No TensorFlow.
 """
 
 from __future__ import annotations
@@ -19,10 +20,14 @@ ARCHIVE_BASES = (
     "http://download.tensorflow.org/models/object_detection/tf2/",
 )
 
+# Detection by classification: no model of the zoo, and nobody published weights or figures for it.
+BASELINE = "sliding_window_resnet50"
+
 _MIB = 2**20
 _COCO_KEYPOINTS = 17
 
 _CENTERNET = "Objects as Points, arXiv:1904.07850"
+_SLIDING_WINDOW = "OverFeat, arXiv:1312.6229"
 _FASTER_RCNN = "Faster R-CNN, arXiv:1506.01497"
 _HOURGLASS = "Stacked Hourglass Networks, arXiv:1603.06937"
 _RESNET = "Deep Residual Learning for Image Recognition, arXiv:1512.03385"
@@ -266,6 +271,16 @@ MODELS: tuple[ZooModel, ...] = (
         date=None, archive_bytes=None, checkpoint_prefix=None,
         papers=(_FASTER_RCNN, _RESNET, _FPN), known_defects=(_BFLOAT16,),
         notes=("Its config was published, its weights and figures never were: it starts from random weights.",),
+    ),
+    ZooModel(
+        name=BASELINE,
+        family="faster_rcnn", backbone=BASELINE, input_size=(256, 256), outputs=("boxes",),
+        speed_ms=None, box_map=None, keypoint_map=None, training_hardware="1 GPU",
+        date=None, archive_bytes=None, checkpoint_prefix=None,
+        papers=(_SLIDING_WINDOW, _RESNET),
+        notes=(
+            "Not of the zoo: the baseline, a classifier on every window of an image pyramid; train it yourself.",
+        ),
     ),
 )
 

@@ -1,0 +1,1 @@
+"""Detection by classification: what the field did before networks proposed boxes."""
