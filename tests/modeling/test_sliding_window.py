@@ -16,7 +16,7 @@ from tfod_zoo.config.pipeline import write_pipeline
 from tfod_zoo.data.shapes import prepare_shapes
 from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.modeling.boxes import pairwise_iou
-from tfod_zoo.modeling.sliding_window.pyramid import build_pyramid
+from tfod_zoo.modeling.sliding_window.pyramid import build_pyramid, resizing
 
 NAME = "sliding_window_resnet50"
 SIDE = 64
@@ -79,6 +79,12 @@ class TestPyramid:
         tall = build_pyramid(grid(scales=[2.0], ratios=[0.25]), 32, 256, 256).boxes(256, 256)
         np.testing.assert_allclose(tall[:, 2:] - tall[:, :2], np.tile([[128, 32]], [len(tall), 1]))
 
+    @pytest.mark.parametrize(("source", "target"), [(64, 64), (64, 40), (100, 17), (30, 70)])
+    def test_resizing_is_tensorflow_s(self, source, target):
+        rows = np.random.default_rng(1).random([1, source, 1, 3], np.float32)
+        theirs = tf.image.resize(rows, [target, 1], antialias=True)[0, :, 0]
+        np.testing.assert_allclose(resizing(source, target) @ rows[0, :, 0], theirs, atol=1e-5)
+
     def test_what_makes_no_windows_is_refused(self):
         for generator in (grid(scales=[]), grid(ratios=[]), grid(ratios=[-1.0]), grid(stride=0)):
             with pytest.raises(ZooError, match="grid_anchor_generator needs"):
@@ -116,6 +122,18 @@ def test_it_learns_from_windows_by_their_overlap(model):
     assert np.isfinite(float(losses["Loss/BoxClassifierLoss/classification_loss"]))
     with pytest.raises(UsageError, match="give groundtruth"):
         model(inputs, shapes, training=True)
+
+
+def test_xla_compiles_what_is_not_the_network(model):
+    inputs, _ = model.preprocess(images(2, 64, 64))
+    truth = groundtruth() | {"sampling_seed": tf.constant([[1, 0], [1, 1]])}
+
+    def windows():
+        chosen, classes, weights = model._sampled(truth)
+        return tf.gather(model._pyramid.windows(inputs), chosen, batch_dims=1), classes, weights
+
+    for compiled, plain in zip(tf.function(windows, jit_compile=True)(), windows(), strict=True):
+        np.testing.assert_allclose(compiled, plain, rtol=1e-4, atol=1e-3)
 
 
 def test_its_choice_is_a_function_of_the_seed(model):

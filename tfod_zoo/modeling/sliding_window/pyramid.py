@@ -53,12 +53,24 @@ class Pyramid:
         """The windows' pixels: `[B, H, W, 3]` float32 -> `[B, N, side, side, 3]`, in the order of `boxes`."""
         found = []
         for rows, columns in self.levels:
-            level = tf.image.resize(canvas, [rows.size, columns.size], antialias=True)
+            by_row, by_column = resizing(canvas.shape[1], rows.size), resizing(canvas.shape[2], columns.size)
+            level = tf.einsum("sw,btwc->btsc", by_column, tf.einsum("th,bhwc->btwc", by_row, canvas))
             patches = tf.image.extract_patches(
                 level, [1, self.side, self.side, 1], [1, rows.step, columns.step, 1], [1, 1, 1, 1], "VALID"
             )
             found.append(tf.reshape(patches, [-1, rows.count * columns.count, self.side, self.side, 3]))
         return tf.concat(found, 1)
+
+
+def resizing(source: int, target: int) -> np.ndarray:
+    """How much each of `source` pixels in a row adds to each of `target`: `[target, source]` float32, rows of sum 1.
+
+    The same as `tf.image.resize(antialias=True)`, as a matrix: XLA has no kernel for that operation.
+    """
+    scale = source / target
+    distance = (np.arange(target) + 0.5)[:, None] * scale - (np.arange(source) + 0.5)
+    weights = np.maximum(1 - np.abs(distance) / max(scale, 1.0), 0)
+    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
 def build_pyramid(generator: Any, side: int, height: int, width: int) -> Pyramid:
