@@ -126,14 +126,12 @@ def test_it_learns_from_windows_by_their_overlap(model):
 
 def test_xla_compiles_what_is_not_the_network(model):
     inputs, _ = model.preprocess(images(2, 64, 64))
+    windows = tf.function(model._pyramid.windows, jit_compile=True)(inputs)
+    np.testing.assert_allclose(windows, model._pyramid.windows(inputs), rtol=1e-4, atol=1e-3)
     truth = groundtruth() | {"sampling_seed": tf.constant([[1, 0], [1, 1]])}
-
-    def windows():
-        chosen, classes, weights = model._sampled(truth)
-        return tf.gather(model._pyramid.windows(inputs), chosen, batch_dims=1), classes, weights
-
-    for compiled, plain in zip(tf.function(windows, jit_compile=True)(), windows(), strict=True):
-        np.testing.assert_allclose(compiled, plain, rtol=1e-4, atol=1e-3)
+    # Its random numbers are others, by the same seed too.
+    _, classes, weights = tf.function(lambda: model._sampled(truth), jit_compile=True)()
+    assert set(classes.numpy()[0]) == {0, 2, 4} and not classes.numpy()[1][weights.numpy()[1] > 0].any()
 
 
 def test_its_choice_is_a_function_of_the_seed(model):
