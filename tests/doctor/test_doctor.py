@@ -30,6 +30,13 @@ def test_a_page_for_people(quick, capsys, tmp_path):
     assert any(" GiB free" in line for line in lines) and lines[-1].startswith("next: ")
 
 
+def test_every_extra_for_users_is_told(quick, capsys, tmp_path):
+    main(["doctor", "--store", str(tmp_path)])
+    said = capsys.readouterr().out
+    extras = metadata.metadata("tfod-zoo").get_all("Provides-Extra")
+    assert [extra for extra in extras if extra != "test" and f"[{extra}]" not in said] == []
+
+
 def test_a_tensorflow_that_dies_is_broken(monkeypatch, capsys, tmp_path):
     for script, sentence in (
         ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "AVX"),

@@ -1,6 +1,7 @@
 """A SavedModel has the reference's signature, and calling it is calling the model."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,16 @@ def test_what_lies_beside_it_is_loaded_and_trained_from(boxes, tmp_path):
     ]  # fmt: skip
     assert json.loads((tmp_path / "export.json").read_text())["made_of"] == "random weights"
     assert "as the model on 1 images" in lines[0]
+
+
+def test_the_classes_names_go_with_it(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "label_map.pbtxt").write_text('item { id: 1 name: "cell" }')
+    model = small(BOXES, 1)
+    model.folder = tmp_path / "run"
+    export_saved_model(model, tmp_path / "out", generated_images()[:1], say=lambda line: None)
+    shutil.rmtree(tmp_path / "run")
+    assert tfod_zoo.load(tmp_path / "out").labels.name(1) == "cell"
 
 
 def test_another_model_s_export_is_told_apart(boxes, tmp_path):

@@ -16,6 +16,7 @@ POSED = "centernet_resnet50_v2_512x512_kpts_coco17_tpu-8"
 LABELS = LabelMap((
     LabelMapItem(1, "cell", keypoints=tuple((index, f"point_{index}") for index in range(17))), LabelMapItem(2, "dot"),
 ))  # fmt: skip
+LOW = ["--min-score", "0.05"]  # random weights are not sure of anything
 
 
 def build(classes: int = 2, seed: int = 0, label_map: Path | None = None):
@@ -46,7 +47,7 @@ def folder_with_model(folder: Path) -> Path:
 
 @functools.cache
 def load_once(folder: str, weights: str = "zoo", store=None):
-    """`tfod_zoo.load`, which takes seconds to trace a network, once for all tests of a file."""
+    """`tfod_zoo.load`, which takes seconds to trace a network, once for all tests."""
     return tfod_zoo.modeling.factory.load(folder, weights, store)
 
 

@@ -8,22 +8,12 @@ import numpy as np
 import pytest
 import small_detector
 from PIL import Image
+from small_detector import LOW
 
-import tfod_zoo
 from tfod_zoo.cli.main import main
 from tfod_zoo.pictures.results import Results
 
-LOW = ["--min-score", "0.05"]  # random weights are not sure of anything
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
-    return str(small_detector.folder_with_model(tmp_path_factory.mktemp("run") / "cells"))
-
-
-@pytest.fixture(autouse=True)
-def loaded_once(monkeypatch):
-    monkeypatch.setattr(tfod_zoo, "load", small_detector.load_once)
+pytestmark = pytest.mark.usefixtures("loaded_once")
 
 
 def lines(folder):

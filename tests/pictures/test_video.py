@@ -5,9 +5,8 @@ import sys
 
 import numpy as np
 import pytest
-import small_detector
+from small_detector import LOW
 
-import tfod_zoo
 from tfod_zoo.cli.main import main
 from tfod_zoo.pictures.inputs import Input
 from tfod_zoo.pictures.results import Results
@@ -16,17 +15,8 @@ from tfod_zoo.pictures.video import VideoReader
 cv2 = pytest.importorskip("cv2")
 
 FRAMES = 9
-LOW = ["--min-score", "0.05"]
 
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
-    return str(small_detector.folder_with_model(tmp_path_factory.mktemp("run") / "cells"))
-
-
-@pytest.fixture(autouse=True)
-def loaded_once(monkeypatch):
-    monkeypatch.setattr(tfod_zoo, "load", small_detector.load_once)
+pytestmark = pytest.mark.usefixtures("loaded_once")
 
 
 @pytest.fixture

@@ -9,20 +9,17 @@ import sys
 import threading
 import time
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 import requests
 import tensorflow as tf
+from headless_browser import Browser, find_browser
 from small_server import encoded, picture, serving, write_detector
 
 import tfod_zoo
 from tfod_zoo.cli.main import main
 from tfod_zoo.config.recipes import PERSON_EDGES
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmark"))
-from headless_browser import Browser, find_browser  # noqa: E402
 
 MAX_MIB = 1
 MAX_PIXELS = 300_000

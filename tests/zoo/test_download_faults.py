@@ -360,7 +360,8 @@ class TestBombs:
         refused(tmp_path, "of 1099511627776 bytes, more than any")
 
     def test_claimed_size_beyond_the_disk_writes_nothing(self, zoo, tmp_path, monkeypatch):
-        monkeypatch.setattr(unpacking, "_MAX_UNPACKED_BYTES", 2**62)
+        for bound in ("_MAX_UNPACKED_BYTES", "_MAX_DEFLATE_RATIO"):
+            monkeypatch.setattr(unpacking, bound, 2**62)
         zoo.serve(gzip.compress(member(f"{TOP}/huge", size=2**50).tobuf(tarfile.GNU_FORMAT) + bytes(512)))
         refused(tmp_path, "is full")
 

@@ -4,6 +4,7 @@ import os
 import re
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 from etils.epath import Path
 from google.protobuf import text_format
@@ -17,6 +18,11 @@ _MAPS = Path(str(files("tfod_zoo.config"))) / "label_maps"
 COCO_LABEL_MAP = _MAPS / "coco.pbtxt"
 # The same with the 17 keypoints of a person, as the keypoint models need.
 PERSON_KEYPOINTS_LABEL_MAP = _MAPS / "person_keypoints.pbtxt"
+
+_COCO_CLASSES = 90  # the zoo's models of boxes have COCO's ids 1 to 90
+_PERSON = "/m/01g317"  # as the zoo's keypoint models call their class
+# Where `finetune`, the importers and `export` leave a label map, seen from a model's folder.
+_BESIDE_A_MODEL = ("label_map.pbtxt", "data/label_map.pbtxt", "../data/label_map.pbtxt")
 
 BACKGROUND = "background"  # the only name that may have id 0
 
@@ -144,6 +150,27 @@ def _checked_item(entry, where: str, before: list[LabelMapItem]) -> LabelMapItem
         repeated = next(id for id in ids if ids.count(id) > 1)
         raise LabelMapError(f'{where}: "{item.title}" has keypoint id {repeated} twice; give each keypoint its own.')
     return item
+
+
+def find_label_map(pipeline: Any, folder: str | os.PathLike | None = None) -> Path | None:
+    """The label map of a model: the one that its config's readers name, else one in its folder, else COCO's where the
+    classes are those of the zoo's models; None where there is none of these.
+
+    Args:
+      pipeline: TrainEvalPipelineConfig message.
+      folder: the training folder, export or unpacked archive that the config came from.
+    """
+    named = [reader.label_map_path for reader in (*pipeline.eval_input_reader, pipeline.train_input_reader)]
+    places = [Path(path) for path in named if path]
+    if folder is not None:
+        places += [Path(folder) / place for place in _BESIDE_A_MODEL]
+    for path in places:
+        if path.is_file():
+            return path
+    network = getattr(pipeline.model, pipeline.model.WhichOneof("model"))
+    if any(task.keypoint_class_name == _PERSON for task in getattr(network, "keypoint_estimation_task", ())):
+        return PERSON_KEYPOINTS_LABEL_MAP
+    return COCO_LABEL_MAP if network.num_classes == _COCO_CLASSES else None
 
 
 def write_label_map(label_map: LabelMap, path: str | os.PathLike) -> None:

@@ -16,6 +16,8 @@ _PACKAGE = "tfod-zoo"
 _EXTRAS = {
     "train": "training and fine-tuning",
     "gpu": "NVIDIA GPUs",
+    "openvino": "OpenVINO: export and benchmark",
+    "onnx": "ONNX and ONNX Runtime: export and benchmark",
     "video": "videos and cameras",
     "serve": "the web page and HTTP API",
     "tpu-check": "what fits on a TPU",

@@ -1,7 +1,7 @@
 """A detector in the format of another runtime: converted, loaded again, compared, and only then kept.
 
     OUT/FORMAT_PRECISION/{NAME.xml, NAME.bin | NAME.tflite | NAME.onnx}   one for each network of the model
-    OUT/FORMAT_PRECISION/pipeline.config                                  what is around and between them
+    OUT/FORMAT_PRECISION/pipeline.config, label_map.pbtxt                 what is around and between them; names
     OUT/FORMAT_PRECISION/export.json                                      what it was made of, and how far it is from it
 
 A network goes from the pixels of the canvas to raw outputs. Resizing, the choice of proposals and the decoding of
@@ -23,14 +23,14 @@ import numpy as np
 import tensorflow as tf
 
 import tfod_zoo
-from tfod_zoo.config.pipeline import read_pipeline, write_pipeline
+from tfod_zoo.config.pipeline import read_pipeline
 from tfod_zoo.errors import UsageError, ZooError, reason_of
 from tfod_zoo.export import formats
 from tfod_zoo.export.accuracy import LabelledData
 from tfod_zoo.export.agreement import QUANTIZED, Agreement
 from tfod_zoo.export.formats import REPORT
 from tfod_zoo.export.networks import Detect, detector, in_tensorflow, network_inputs
-from tfod_zoo.export.saved_model import replace
+from tfod_zoo.export.saved_model import replace, write_config
 from tfod_zoo.modeling.detection_model import DetectionModel, RunNetwork
 
 _CALIBRATION_CROPS = 8  # images whose proposals calibrate a second stage
@@ -81,7 +81,7 @@ def export_networks(
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        write_pipeline(model.pipeline, unfinished / "pipeline.config")
+        write_config(model, unfinished)
         for networks in _attempts(model, precision):
             for name, each in networks.items():
                 with _refusing(f"{format} {each} cannot be converted"):

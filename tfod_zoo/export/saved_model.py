@@ -3,7 +3,7 @@
     OUT/saved_model/{saved_model.pb, variables/}   signature `serving_default`; callable
     OUT/saved_model/assets.extra/                  TensorFlow Serving's warm-up requests
     OUT/checkpoint/ckpt-0.*                        TFOD's keys; `tfod_zoo.load(OUT)` reads it
-    OUT/pipeline.config
+    OUT/pipeline.config, OUT/label_map.pbtxt       the latter where the model's classes have names
     OUT/export.json                                what it was made of, and how far it is from it
 """
 
@@ -21,6 +21,7 @@ import tensorflow as tf
 
 import tfod_zoo
 from tfod_zoo.certification.comparison import TOLERANCE, OutputDifference, compare_outputs
+from tfod_zoo.config.label_map import find_label_map, read_label_map, write_label_map
 from tfod_zoo.config.pipeline import write_pipeline
 from tfod_zoo.errors import UsageError, ZooError, reason_of
 from tfod_zoo.export.formats import REPORT
@@ -123,7 +124,7 @@ def export_saved_model(
         tf.saved_model.save(module, str(unfinished / "saved_model"), signatures={"serving_default": module.__call__})
         write_warm_up(unfinished / "saved_model", (_as_input(image, input_type) for image in images))
         model.save_checkpoint(unfinished / "checkpoint" / "ckpt-0")
-        write_pipeline(model.pipeline, unfinished / "pipeline.config")
+        write_config(model, unfinished)
         differences = compare_with_model(unfinished / "saved_model", model, images, input_type)
         report: dict[str, Any] = {
             "format": "SavedModel",
@@ -186,6 +187,13 @@ def _as_input(image: np.ndarray, input_type: str) -> tf.Tensor:
             features=tf.train.Features(feature={_IMAGE_FIELD: feature})
         ).SerializeToString()
     return tf.constant([encoded])
+
+
+def write_config(model: DetectionModel, folder: Path) -> None:
+    """`pipeline.config`, and the label map, which the config may name where nobody has it."""
+    write_pipeline(model.pipeline, folder / "pipeline.config")
+    if label_map := find_label_map(model.pipeline, model.folder):
+        write_label_map(read_label_map(label_map), folder / "label_map.pbtxt")
 
 
 def replace(part: Path, place: Path) -> None:

@@ -72,7 +72,6 @@ def convolve(x: tf.Tensor, kernel: tf.Tensor, training: bool = True) -> tf.Tenso
     Returns:
       `[N, H, W, K]`.
     """
-
     if not training:
         return _forward(x, kernel)
 

@@ -5,15 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from tfod_zoo.config.label_map import COCO_LABEL_MAP, PERSON_KEYPOINTS_LABEL_MAP, LabelMap, read_label_map
-
-_COCO_CLASSES = 90  # the zoo's models of boxes have COCO's ids 1 to 90
-_PERSON = "/m/01g317"  # as the zoo's keypoint models call their class
-# Where `finetune` and the importers leave a label map, seen from the training folder.
-_BESIDE_A_RUN = ("label_map.pbtxt", "data/label_map.pbtxt", "../data/label_map.pbtxt")
+from tfod_zoo.config.label_map import LabelMap, find_label_map, read_label_map
 
 
 @dataclass(frozen=True)
@@ -58,8 +52,7 @@ class Labels:
 def labels_of(pipeline: Any, folder: str | os.PathLike[str] | None = None) -> Labels:
     """The names of a model's classes and keypoints.
 
-    They come from the label map that the config's readers name, else from one in the model's folder, else, for
-    the zoo's own models, from COCO's. Where there is none of these, classes are called by their numbers.
+    They come from `find_label_map`; where it finds none, classes are called by their numbers.
 
     Args:
       pipeline: TrainEvalPipelineConfig message.
@@ -69,17 +62,5 @@ def labels_of(pipeline: Any, folder: str | os.PathLike[str] | None = None) -> La
       LabelMapError: there is a label map, but it cannot be read.
     """
     edges = tuple((edge.start, edge.end) for edge in pipeline.eval_config.keypoint_edge)
-    named = [reader.label_map_path for reader in (*pipeline.eval_input_reader, pipeline.train_input_reader)]
-    places = [Path(path) for path in named if path]
-    if folder is not None:
-        places += [Path(folder) / place for place in _BESIDE_A_RUN]
-    for path in places:
-        if path.is_file():
-            return Labels.of_label_map(read_label_map(path), edges)
-    network = getattr(pipeline.model, pipeline.model.WhichOneof("model"))
-    tasks = getattr(network, "keypoint_estimation_task", ())
-    if any(task.keypoint_class_name == _PERSON for task in tasks):
-        return Labels.of_label_map(read_label_map(PERSON_KEYPOINTS_LABEL_MAP), edges)
-    if network.num_classes == _COCO_CLASSES:
-        return Labels.of_label_map(read_label_map(COCO_LABEL_MAP), edges)
-    return Labels(edges=edges)
+    path = find_label_map(pipeline, folder)
+    return Labels.of_label_map(read_label_map(path), edges) if path else Labels(edges=edges)
