@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tfod_zoo
-from tfod_zoo.modeling.center_net import decoding, losses, targets
+from tfod_zoo.modeling.center_net import decoding, losses, peaks, targets
 from tfod_zoo.modeling.center_net.heads import OnDemand, prediction_head, sees_one_patch
 
 
@@ -119,12 +119,35 @@ def test_decoded_box():
 )
 def test_top_k_is_over_cells_and_classes_together(seed, height, width, classes, k):
     k = min(k, height * width * classes)
-    peaks = np.random.default_rng(seed).integers(0, 9, [2, height, width, classes]).astype(np.float32)
-    scores, y, x, c = (value.numpy() for value in decoding.top_k_peaks(tf.constant(peaks), k))
-    flat = peaks.reshape(2, -1)
+    maps = np.random.default_rng(seed).integers(0, 9, [2, height, width, classes]).astype(np.float32)
+    scores, y, x, c = (value.numpy() for value in peaks.top_k_peaks(tf.constant(maps), k))
+    flat = maps.reshape(2, -1)
     order = np.argsort(-flat, axis=-1, kind="stable")[:, :k]  # stable: ties to the lower index
     np.testing.assert_array_equal((y * width + x) * classes + c, order)
     np.testing.assert_array_equal(scores, np.take_along_axis(flat, order, -1))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    steps=st.sampled_from([1, 8, 1000]),  # few steps make plateaus and ties
+    spread=st.sampled_from([0.0, 1.0, 20.0]),  # 20: probabilities of 0 and of 1
+    smooth=st.booleans(),
+    true=st.tuples(st.integers(0, 200), st.integers(1, 200)),
+    k=st.sampled_from([10, 100]),
+)
+def test_the_peaks_of_few_cells_are_those_of_the_map(seed, steps, spread, smooth, true, k):
+    logits = np.random.default_rng(seed).normal(-2, spread, [2, 48, 40, 3])
+    if smooth:
+        logits = sum(np.roll(logits, (i, j), (1, 2)) for i in range(3) for j in range(3)) / 3
+    logits = tf.constant(np.round(logits * steps) / steps, tf.float32)
+    inside = tf.cast((tf.range(48) < true[0])[:, None] & (tf.range(40) < true[1]), tf.float32)[None, ..., None]
+    inside = tf.tile(inside, [2, 1, 1, 1])
+    wanted = peaks.top_k_peaks(peaks.heatmap_peaks(tf.sigmoid(logits) * inside), k)
+    got = peaks.highest_peaks(logits, inside, k)
+    for one, other in zip(got[1:], wanted[1:], strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(got[0], wanted[0], rtol=1e-6)
 
 
 @settings(max_examples=30, deadline=None)

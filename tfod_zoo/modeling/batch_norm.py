@@ -1,6 +1,6 @@
 """Batch norm behind a convolution with a bias that in inference costs no pass over a map of its own."""
 
-from collections.abc import Callable
+import weakref
 
 import tensorflow as tf
 import tf_keras
@@ -13,29 +13,46 @@ def learns(norm: tf_keras.layers.BatchNormalization, training: bool) -> bool:
     return bool(training) and norm.trainable
 
 
-class ConvWithoutBias(BodyConv2D):
+class _LeavesBias:
     """A convolution that in inference leaves its bias to the batch norm behind it.
 
     TensorFlow makes one operation of a convolution, its batch norm and its activation, but not if there is a bias in
     between.
     """
 
-    # A function, so that Keras does not count it as a part; None until the body stands.
-    norm: "Callable[[], NormWithBias] | None" = None
+    norm: "weakref.ref[NormWithBias] | None" = None  # not itself, or Keras would count it as a part
+
+    def leaves_bias(self, training: bool) -> bool:
+        norm = self.norm and self.norm()
+        return norm is not None and norm.takes_bias(training)
+
+
+class ConvWithoutBias(_LeavesBias, BodyConv2D):
+    """See `_LeavesBias`."""
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        norm = self.norm() if self.norm else None
-        if norm is None or not norm.takes_bias(training):
+        if not self.leaves_bias(training):
             return super().call(inputs, training)
         if self.is_products(inputs, training):
             return self.products(inputs, tf.convert_to_tensor(self.kernel), None, training=training)
         return self.convolution_op(inputs, self.kernel)
 
 
-class NormWithBias(tf_keras.layers.BatchNormalization):
-    """The batch norm behind a `ConvWithoutBias`."""
+class SeparableConvWithoutBias(_LeavesBias, tf_keras.layers.SeparableConv2D):
+    """See `_LeavesBias`; with strides of 1."""
 
-    convolution: Callable[[], tf_keras.layers.Conv2D] | None = None
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        if not self.leaves_bias(training):
+            return super().call(inputs)
+        return tf.nn.separable_conv2d(
+            inputs, self.depthwise_kernel, self.pointwise_kernel, [1, 1, 1, 1], self.padding.upper()
+        )
+
+
+class NormWithBias(tf_keras.layers.BatchNormalization):
+    """The batch norm behind a convolution that may leave its bias to it."""
+
+    convolution: "weakref.ref[ConvWithoutBias | SeparableConvWithoutBias] | None" = None
 
     def takes_bias(self, training: bool) -> bool:
         """Whether the convolution's bias is left to this layer."""
@@ -52,9 +69,9 @@ class NormWithBias(tf_keras.layers.BatchNormalization):
         return normalized
 
 
-def join(convolution: ConvWithoutBias, norm: NormWithBias) -> None:
+def join(convolution: ConvWithoutBias | SeparableConvWithoutBias, norm: NormWithBias) -> None:
     """Says that the one is behind the other."""
-    norm.convolution, convolution.norm = (lambda: convolution), (lambda: norm)
+    norm.convolution, convolution.norm = weakref.ref(convolution), weakref.ref(norm)
 
 
 def join_bias_and_norm(body: tf_keras.Model) -> tf_keras.Model:

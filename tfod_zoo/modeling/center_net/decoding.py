@@ -3,41 +3,7 @@
 import tensorflow as tf
 
 from tfod_zoo.modeling.center_net.heads import OnDemand
-
-PEAK_TOLERANCE = 1e-6  # a cell within this of its neighbourhood's maximum is a peak
-
-
-def heatmap_peaks(probabilities: tf.Tensor, kernel_size: int = 3) -> tf.Tensor:
-    """Keeps a cell's probability where it is the maximum of its neighbourhood in its channel, zero elsewhere.
-
-    Args:
-      probabilities: `[B, H, W, C]` float32 in 0..1.
-      kernel_size: side of the neighbourhood in cells; 0 or 1 keeps everything.
-    """
-    if kernel_size <= 1:
-        return probabilities
-    highest = tf.nn.max_pool2d(probabilities, kernel_size, strides=1, padding="SAME")
-    return tf.where(highest - probabilities < PEAK_TOLERANCE, probabilities, 0.0)
-
-
-def top_k_peaks(peaks: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The k highest cells over positions and classes together; ties go to the lower flat index.
-
-    Args:
-      peaks: `[B, H, W, C]` float32, static H, W and C; k at most H x W x C.
-
-    Returns:
-      scores `[B, k]` float32, descending; y, x and class, each `[B, k]` int32.
-    """
-    height, width, channels = peaks.shape[1:]
-    by_cell = tf.reshape(peaks, [-1, height * width, channels])
-    # The k best values lie in the k cells with the best maxima, so the sort that costs is over cells alone.
-    _, cells = tf.math.top_k(tf.reduce_max(by_cell, -1), min(k, height * width))
-    cells = tf.sort(cells, axis=-1)  # in the map's order, which settles ties
-    candidates = tf.gather(by_cell, cells, batch_dims=1)
-    scores, index = tf.math.top_k(tf.reshape(candidates, [-1, cells.shape[1] * channels]), k)
-    cell = tf.gather(cells, index // channels, batch_dims=1)
-    return scores, cell // width, cell % width, index % channels
+from tfod_zoo.modeling.center_net.peaks import highest_peaks
 
 
 def at_cells(maps: tf.Tensor | OnDemand, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
@@ -72,12 +38,11 @@ def decode_centers(
     # map itself; published figures depend on it (spec, section 6).
     inside = tf.cast(tf.range(height) < true_size[..., 0], tf.float32)[:, :, None, None]
     inside *= tf.cast(tf.range(width) < true_size[..., 1], tf.float32)[:, None, :, None]
-    probabilities = tf.sigmoid(center) * inside
 
-    scores, y, x, classes = top_k_peaks(heatmap_peaks(probabilities), max_detections)
+    scores, y, x, classes = highest_peaks(center, inside, max_detections)
     detections = {
         "detection_scores": scores,
-        "detection_multiclass_scores": at_cells(probabilities, y, x),
+        "detection_multiclass_scores": tf.sigmoid(at_cells(center, y, x)) * at_cells(inside, y, x),
         "detection_classes": classes,
         "num_detections": tf.reduce_sum(tf.cast(scores > 0, tf.int32), -1),
     }

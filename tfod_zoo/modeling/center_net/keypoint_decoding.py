@@ -5,9 +5,10 @@ TFOD decodes an image at a time, and with several classes only batches of one; h
 
 import tensorflow as tf
 
-from tfod_zoo.modeling.center_net.decoding import at_cells, heatmap_peaks
+from tfod_zoo.modeling.center_net.decoding import at_cells
 from tfod_zoo.modeling.center_net.heads import OnDemand
 from tfod_zoo.modeling.center_net.keypoint_task import KeypointTask
+from tfod_zoo.modeling.center_net.peaks import heatmap_peaks
 from tfod_zoo.modeling.center_net.targets import gaussian_sigma
 
 INVALID_DISTANCE = 1e5  # in cells, to candidates whose score is under the threshold

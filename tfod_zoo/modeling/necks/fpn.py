@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras
 
-from tfod_zoo.modeling.batch_norm import ConvWithoutBias, NormWithBias, join
+from tfod_zoo.modeling.batch_norm import ConvWithoutBias, NormWithBias, SeparableConvWithoutBias, join
 from tfod_zoo.modeling.placement import in_another_runtime
 
 BATCH_NORM_MOMENTUM = 0.99
@@ -58,7 +58,7 @@ class TopDownPyramid(tf_keras.layers.Layer):
 
     def __init__(self, filters: Sequence[int], separable: bool = False, interpolation: str = "nearest", **kwargs):
         super().__init__(**kwargs)
-        convolution = tf_keras.layers.SeparableConv2D if separable else ConvWithoutBias
+        convolution = SeparableConvWithoutBias if separable else ConvWithoutBias
         self.top = tf_keras.layers.Conv2D(filters[0], 1, name="top")
         self.upsample = UPSAMPLING[interpolation]
         self.laterals, self.convolutions, self.norms = [], [], []
@@ -68,8 +68,7 @@ class TopDownPyramid(tf_keras.layers.Layer):
             self.norms.append(
                 NormWithBias(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=f"norm_{step}")
             )
-            if not separable:
-                join(self.convolutions[-1], self.norms[-1])
+            join(self.convolutions[-1], self.norms[-1])
 
     def build(self, input_shape: Sequence) -> None:
         shapes = [tf.TensorShape(shape) for shape in input_shape]
