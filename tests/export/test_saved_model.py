@@ -99,7 +99,7 @@ def test_what_lies_beside_it_is_loaded_and_trained_from(boxes, tmp_path):
     for one, other in zip(boxes.variables, again.variables, strict=True):
         np.testing.assert_array_equal(one, other)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "checkpoint", "export.json", "pipeline.config", "saved_model",
+        "checkpoint", "export.json", "label_map.pbtxt", "pipeline.config", "saved_model",
     ]  # fmt: skip
     assert json.loads((tmp_path / "export.json").read_text())["made_of"] == "random weights"
     assert "as the model on 1 images" in lines[0]

@@ -89,7 +89,7 @@ def test_pixel_weights_cover_every_touched_cell():
 def decode(center, scale, offset, true):
     """Boxes of one image's single best centre."""
     shapes = tf.constant([[*true, 3]])
-    _, cells = decoding.decode_centers(center, shapes, max_detections=1)
+    _, cells = decoding.decode_centers(center, shapes, 1, num_classes=1)
     return decoding.decode_boxes(scale, offset, cells, shapes, stride=4)
 
 
@@ -135,8 +135,9 @@ def test_top_k_is_over_cells_and_classes_together(seed, height, width, classes, 
     smooth=st.booleans(),
     true=st.tuples(st.integers(0, 200), st.integers(1, 200)),
     k=st.sampled_from([10, 100]),
+    more=st.integers(0, 1),
 )
-def test_the_peaks_of_few_cells_are_those_of_the_map(seed, steps, spread, smooth, true, k):
+def test_the_peaks_of_few_cells_are_those_of_the_map(seed, steps, spread, smooth, true, k, more):
     logits = np.random.default_rng(seed).normal(-2, spread, [2, 48, 40, 3])
     if smooth:
         logits = sum(np.roll(logits, (i, j), (1, 2)) for i in range(3) for j in range(3)) / 3
@@ -144,7 +145,7 @@ def test_the_peaks_of_few_cells_are_those_of_the_map(seed, steps, spread, smooth
     inside = tf.cast((tf.range(48) < true[0])[:, None] & (tf.range(40) < true[1]), tf.float32)[None, ..., None]
     inside = tf.tile(inside, [2, 1, 1, 1])
     wanted = peaks.top_k_peaks(peaks.heatmap_peaks(tf.sigmoid(logits) * inside), k)
-    got = peaks.highest_peaks(logits, inside, k)
+    got = peaks.highest_peaks(tf.pad(logits, [[0, 0]] * 3 + [[0, more]], constant_values=-1e9), inside, k, 3)
     for one, other in zip(got[1:], wanted[1:], strict=True):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_allclose(got[0], wanted[0], rtol=1e-6)

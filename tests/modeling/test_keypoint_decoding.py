@@ -57,7 +57,7 @@ def random_maps(tasks, batch, classes, seed):
 
 def decoded(maps, tasks, shapes, classes, boxes=True):
     maps = {key: tf.constant(value) for key, value in maps.items()}
-    detections, cells = decoding.decode_centers(maps["center"], tf.constant(shapes), COUNT)
+    detections, cells = decoding.decode_centers(maps["center"], tf.constant(shapes), COUNT, maps["center"].shape[-1])
     if boxes:
         detections |= decoding.decode_boxes(maps["scale"], maps["offset"], cells, tf.constant(shapes), STRIDE)
     found = decode_keypoints(maps, detections, cells, tasks, tf.constant(shapes), classes, STRIDE)

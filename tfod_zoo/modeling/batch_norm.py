@@ -23,7 +23,7 @@ class _LeavesBias:
     norm: "weakref.ref[NormWithBias] | None" = None  # not itself, or Keras would count it as a part
 
     def leaves_bias(self, training: bool) -> bool:
-        norm = self.norm and self.norm()
+        norm = self.norm() if self.norm else None
         return norm is not None and norm.takes_bias(training)
 
 
@@ -59,10 +59,11 @@ class NormWithBias(tf_keras.layers.BatchNormalization):
         return not learns(self, training) and self.compute_dtype == "float32"
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        if self.convolution is None or not self.takes_bias(training):
+        convolution = self.convolution() if self.convolution else None
+        if convolution is None or not self.takes_bias(training):
             return super().call(inputs, training=training)
         # With the shift, whose gradient the operation knows; it has none for the mean.
-        shift = self.beta + self.convolution().bias * self.gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
+        shift = self.beta + convolution.bias * self.gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
         normalized, _, _ = tf.compat.v1.nn.fused_batch_norm(
             inputs, self.gamma, shift, self.moving_mean, self.moving_variance, self.epsilon, is_training=False
         )

@@ -19,14 +19,15 @@ def at_cells(maps: tf.Tensor | OnDemand, y: tf.Tensor, x: tf.Tensor) -> tf.Tenso
 
 
 def decode_centers(
-    center: tf.Tensor, true_image_shapes: tf.Tensor, max_detections: int
+    center: tf.Tensor, true_image_shapes: tf.Tensor, max_detections: int, num_classes: int
 ) -> tuple[dict[str, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """The peaks of the centre heatmap.
 
     Args:
-      center: `[B, H, W, C]` logits.
+      center: `[B, H, W, C]` logits; or more channels, see `heads.heatmap_filled_up`.
       true_image_shapes: `[B, 3]` int32, the image's size inside the padded input, in input pixels.
       max_detections: peaks returned per image.
+      num_classes: C.
 
     Returns:
       `detection_scores [B, k]`, descending; `detection_multiclass_scores [B, k, C]`; `detection_classes [B, k]` int32,
@@ -39,10 +40,10 @@ def decode_centers(
     inside = tf.cast(tf.range(height) < true_size[..., 0], tf.float32)[:, :, None, None]
     inside *= tf.cast(tf.range(width) < true_size[..., 1], tf.float32)[:, None, :, None]
 
-    scores, y, x, classes = highest_peaks(center, inside, max_detections)
+    scores, y, x, classes = highest_peaks(center, inside, max_detections, num_classes)
     detections = {
         "detection_scores": scores,
-        "detection_multiclass_scores": tf.sigmoid(at_cells(center, y, x)) * at_cells(inside, y, x),
+        "detection_multiclass_scores": tf.sigmoid(at_cells(center, y, x)[..., :num_classes]) * at_cells(inside, y, x),
         "detection_classes": classes,
         "num_detections": tf.reduce_sum(tf.cast(scores > 0, tf.int32), -1),
     }

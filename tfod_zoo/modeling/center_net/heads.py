@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 import tf_keras
 
+from tfod_zoo.modeling.placement import on_plain_cpu
 from tfod_zoo.modeling.pointwise import plus_bias
 
 
@@ -40,6 +41,25 @@ class _SeparableConv(tf_keras.layers.SeparableConv2D):
         depthwise = tf.reshape(self.depthwise_kernel, patches.shape[1:])
         product = tf.matmul(tf.reduce_sum(patches * depthwise, 1), self.pointwise_kernel[0, 0])
         return self.activation(tf.nn.bias_add(product, self.bias))
+
+
+# A CPU's vectors hold so many float32. From 256 channels of 128x128 cells oneDNN makes 96 others in three quarters of
+# the time that it takes for 90 (AVX-512).
+_VECTOR = 16
+_NEVER = -1e9  # a logit whose probability is 0
+
+
+def heatmap_filled_up(head: tf_keras.Sequential, features: tf.Tensor) -> tf.Tensor:
+    """A head's logits `[B, H, W, C]`; where it makes a CPU faster, with some channels more, of probability 0."""
+    *hidden, last = head.layers
+    missing = -last.filters % _VECTOR
+    if missing > last.filters // 8 or head.compute_dtype != "float32" or not on_plain_cpu():
+        return head(features)
+    for layer in hidden:
+        features = layer(features)
+    kernel = tf.pad(last.kernel, [[0, 0], [0, 0], [0, 0], [0, missing]])
+    bias = tf.pad(last.bias, [[0, missing]], constant_values=_NEVER)
+    return tf.nn.bias_add(tf.nn.conv2d(features, kernel, 1, "SAME"), bias)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from tfod_zoo.modeling import checkpoint
 from tfod_zoo.modeling.center_net import decoding, keypoint_targets, losses, targets
 from tfod_zoo.modeling.center_net.config_check import check_config
 from tfod_zoo.modeling.center_net.feature_extractors import FEATURE_EXTRACTORS, OUTPUT_STRIDE, required_multiple
-from tfod_zoo.modeling.center_net.heads import OnDemand, prediction_head, sees_one_patch
+from tfod_zoo.modeling.center_net.heads import OnDemand, heatmap_filled_up, prediction_head, sees_one_patch
 from tfod_zoo.modeling.center_net.keypoint_decoding import decode_keypoints
 from tfod_zoo.modeling.center_net.keypoint_losses import keypoint_losses
 from tfod_zoo.modeling.center_net.keypoint_task import KeypointTask, keypoint_tasks
@@ -18,7 +18,8 @@ from tfod_zoo.modeling.center_net.suppression import suppress
 from tfod_zoo.modeling.detection_model import DetectionModel, Network, RunNetwork
 from tfod_zoo.modeling.placement import on_plain_cpu
 
-_HEATMAPS = ("object_center", "/heatmap")  # how their keys end
+_CENTER = "object_center"
+_HEATMAPS = (_CENTER, "/heatmap")  # how their keys end
 
 
 class CenterNet(DetectionModel):
@@ -117,7 +118,9 @@ class CenterNet(DetectionModel):
         features = self.extractor(inputs, training=False)[-1]
         # GPUs and TPUs convolve a map sooner than they gather patches of it.
         whole = self._heads_seen_whole if on_plain_cpu() else self.heads
-        return self._decode_from(features, {key: self.heads[key][-1](features) for key in whole}, true_image_shapes)
+        maps = {key: self.heads[key][-1](features) for key in whole if key != _CENTER}
+        maps[_CENTER] = heatmap_filled_up(self.heads[_CENTER][-1], features)
+        return self._decode_from(features, maps, true_image_shapes)
 
     @functools.cached_property
     def _heads_seen_whole(self) -> list[str]:
@@ -134,7 +137,9 @@ class CenterNet(DetectionModel):
         return self._decode({**whole, **demanded}, true_image_shapes)
 
     def _decode(self, last: dict[str, tf.Tensor | OnDemand], true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
-        detections, cells = decoding.decode_centers(last["object_center"], true_image_shapes, self.max_detections)
+        detections, cells = decoding.decode_centers(
+            last[_CENTER], true_image_shapes, self.max_detections, self.num_classes
+        )
         if self.predicts_boxes:
             detections |= decoding.decode_boxes(
                 last["box/scale"], last["box/offset"], cells, true_image_shapes, OUTPUT_STRIDE
@@ -175,7 +180,7 @@ class CenterNet(DetectionModel):
         """
         config = self.pipeline.model.center_net
         center, task = config.object_center_params, config.object_detection_task
-        height, width = predictions["object_center"][0].shape[1:3]
+        height, width = predictions[_CENTER][0].shape[1:3]
         wanted = targets.center_targets(groundtruth, height, width, self.num_classes, center.min_box_overlap_iou)
         if center.keypoint_weights_for_center:
             wanted["heatmap"] = keypoint_targets.center_heatmap(
@@ -192,7 +197,7 @@ class CenterNet(DetectionModel):
         weights = in_image * losses.labelled_classes(groundtruth) if center.use_labeled_classes else in_image
         computed = {
             "Loss/object_center": center.object_center_loss_weight
-            * losses.center_loss(predictions["object_center"], wanted, weights, focal.alpha, focal.beta)
+            * losses.center_loss(predictions[_CENTER], wanted, weights, focal.alpha, focal.beta)
         }
         if self.predicts_boxes:
             scale, offset = (
@@ -228,7 +233,7 @@ def _head_table(config, tasks: tuple[KeypointTask, ...]) -> list[tuple[str, int,
 
     center, boxes = config.object_center_params, config.object_detection_task
     table = [
-        ("object_center", config.num_classes, center.heatmap_bias_init, params(center, "center_head_params")),
+        (_CENTER, config.num_classes, center.heatmap_bias_init, params(center, "center_head_params")),
     ]
     if config.HasField("object_detection_task"):
         table += [

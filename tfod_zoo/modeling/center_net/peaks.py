@@ -47,7 +47,7 @@ _LEAST_CANDIDATES = 256
 
 
 def highest_peaks(
-    logits: tf.Tensor, inside: tf.Tensor, k: int
+    logits: tf.Tensor, inside: tf.Tensor, k: int, classes: int
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """`top_k_peaks` of `heatmap_peaks` of a map's probabilities, mostly without computing these.
 
@@ -57,16 +57,17 @@ def highest_peaks(
     more, as on a flat map, everything is.
 
     Args:
-      logits: `[B, H, W, C]` float32, static H, W and C.
+      logits: `[B, H, W, D]` float32, static H, W and D; channels from `classes` on have the probability 0.
       inside: `[B, H, W, 1]` float32; 0 makes a cell's probabilities 0.
       k: see `top_k_peaks`.
+      classes: C, at most D.
 
     Returns:
       See `top_k_peaks`.
     """
 
     def among_all() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        return top_k_peaks(heatmap_peaks(tf.sigmoid(logits) * inside), k)
+        return top_k_peaks(heatmap_peaks(tf.sigmoid(logits[..., :classes]) * inside), k)
 
     height, width, channels = logits.shape[1:]
     count = max(_CANDIDATES * k, _LEAST_CANDIDATES)
@@ -83,8 +84,8 @@ def highest_peaks(
     cells = tf.sort(cells, axis=-1)  # in the map's order, which settles ties
     by_cell = tf.gather(tf.reshape(logits, [-1, height * width, channels]), cells, batch_dims=1)
     flat_inside = tf.reshape(inside, [-1, height * width])
-    values = tf.sigmoid(by_cell) * tf.gather(flat_inside, cells, batch_dims=1)[..., None]
-    values = tf.reshape(values, [-1, count * channels])
+    values = tf.sigmoid(by_cell[..., :classes]) * tf.gather(flat_inside, cells, batch_dims=1)[..., None]
+    values = tf.reshape(values, [-1, count * classes])
 
     def at_least_bound(of: tf.Tensor) -> tf.Tensor:
         return tf.reduce_max(tf.reduce_sum(tf.cast(of >= bound, tf.int32), -1))
@@ -92,7 +93,7 @@ def highest_peaks(
     def among_candidates() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         _, index = tf.math.top_k(values, count)
         index = tf.sort(index, axis=-1)
-        cell, channel = tf.gather(cells, index // channels, batch_dims=1), index % channels
+        cell, channel = tf.gather(cells, index // classes, batch_dims=1), index % classes
         y, x = cell // width, cell % width
         around = tf.constant([[i, j] for i in (-1, 0, 1) for j in (-1, 0, 1)])
         rows, columns = y[..., None] + around[:, 0], x[..., None] + around[:, 1]
