@@ -236,6 +236,19 @@ def test_cocos_own_gaps_are_no_slip():
     assert message.model.center_net.num_classes == 90 and check_pipeline(message) == []
 
 
+def test_some_of_cocos_classes_keep_their_ids(tmp_path):
+    """As the import of a part of COCO leaves them."""
+    path = tmp_path / "some.pbtxt"
+    path.write_text(
+        'item { id: 1 name: "/m/01g317" display_name: "person" }\nitem { id: 3 name: "car" }\n'
+        'item { id: 18 name: "dog" }\n'
+    )
+    message = generate_pipeline(
+        OD, label_map=path, train_records="a", eval_records="b", fine_tune_checkpoint=""
+    )
+    assert message.model.center_net.num_classes == 18 and check_pipeline(message) == []
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("num_steps", [1, 100, 1_000_000])
 def test_the_schedule_ends_with_the_run(name, num_steps, cells):

@@ -128,9 +128,12 @@ def generate_pipeline(
 
 
 def _own_classes(path: str | os.PathLike) -> LabelMap:
-    """The label map of a data set: no gaps in its ids, unless they are COCO's own."""
+    """The label map of a data set: no gaps in its ids, unless they are COCO's own, of all of its classes or of some."""
     label_map, coco = read_label_map(path), read_label_map(COCO_LABEL_MAP)
     if (label_map.max_id, label_map.gaps()) == (coco.max_id, coco.gaps()):
+        return label_map
+    titles = {item.id: item.title for item in coco.items}
+    if all(titles.get(item.id) == item.title for item in label_map.items):
         return label_map
     return read_label_map(path, allow_gaps=False)
 
