@@ -7,7 +7,8 @@ from etils import epath
 from etils.epath import gpath
 
 import tfod_zoo
-from tfod_zoo.errors import UsageError
+from tfod_zoo.config.label_map import read_label_map
+from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.finetune import finetune
 from tfod_zoo.training.run import train
 
@@ -47,3 +48,10 @@ def test_a_run_writes_evaluates_and_goes_on_there(store, tmp_path):
 def test_finetune_says_what_to_do_instead():
     with pytest.raises(UsageError, match="tfod-zoo train --model-dir"):
         finetune("centernet_mobilenetv2fpn_512x512_coco17_od", "cells", "gs://bucket/run")
+
+
+def test_what_is_not_there_is_said_in_a_sentence(store):
+    with pytest.raises(ZooError, match=f"{store}/none.pbtxt cannot be read"):
+        read_label_map(f"{store}/none.pbtxt")
+    with pytest.raises(ZooError, match=f"{store}/none.config cannot be read"):
+        tfod_zoo.read_pipeline(f"{store}/none.config")

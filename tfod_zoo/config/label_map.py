@@ -11,7 +11,7 @@ from google.protobuf import text_format
 
 from tfod_zoo.config import schema
 from tfod_zoo.config.pipeline import write_text
-from tfod_zoo.errors import ZooError
+from tfod_zoo.errors import ZooError, reason_of
 
 _MAPS = Path(str(files("tfod_zoo.config"))) / "label_maps"
 # COCO's 80 classes under their ids 1 to 90.
@@ -91,9 +91,12 @@ def read_label_map(path: str | os.PathLike, allow_gaps: bool = True) -> LabelMap
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror or "no such file") if isinstance(error, OSError) else "it is not a text file"
-        raise LabelMapError(f"{path} cannot be read ({reason}); give the path of a label map (.pbtxt).") from error
+    except UnicodeDecodeError as error:
+        raise LabelMapError(f"{path} cannot be read (it is not a text file); give a label map (.pbtxt).") from error
+    except Exception as error:  # of an object store TensorFlow's, which this room does not import, or another client's
+        raise LabelMapError(
+            f"{path} cannot be read ({reason_of(error)}); give the path of a label map (.pbtxt)."
+        ) from error
     message = schema.message_class("StringIntLabelMap")()
     try:
         text_format.Merge(text, message)

@@ -44,9 +44,10 @@ def read_pipeline(path_or_text: str | os.PathLike) -> Any:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise PipelineError(f"{path} is not a text file (byte {error.start}); give a pipeline.config.") from error
-    except OSError as error:
-        reason = error.strerror or "no such file"
-        raise PipelineError(f"{path} cannot be read ({reason}); give the path of a pipeline.config.") from error
+    except Exception as error:  # of an object store TensorFlow's, which this room does not import, or another client's
+        raise PipelineError(
+            f"{path} cannot be read ({reason_of(error)}); give the path of a pipeline.config."
+        ) from error
     return merge_text(message, text, str(path))
 
 
