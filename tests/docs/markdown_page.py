@@ -39,10 +39,10 @@ class Page:
         return _FENCE.sub("", self.text)
 
     @property
-    def needs(self) -> list[str]:
-        """What the paragraph that begins with "You need" names in backquotes, up to its first sentence's end."""
+    def needs(self) -> list[str] | None:
+        """What the sentence that begins with "You need" names in backquotes; None without such a sentence."""
         found = re.search(r"^You need\b(.*?)(?:\.\s|\n\n|\Z)", self.prose, re.MULTILINE | re.DOTALL)
-        return _CODE.findall(found[1]) if found else []
+        return _CODE.findall(found[1]) if found else None
 
     @property
     def anchors(self) -> set[str]:

@@ -140,7 +140,7 @@ def _runs(block) -> bool:
 @pytest.mark.parametrize("name", _followed())
 def test_the_page_can_be_followed(name, reader):
     page = PAGES[name]
-    for need in page.needs:
+    for need in page.needs or ():
         bring(need, reader.folder)
     for block in filter(_runs, page.blocks):
         begun = time.monotonic()
@@ -159,7 +159,8 @@ def test_a_page_is_followed_or_says_why_not(name):
         assert block.language in (*RUN, *SHOWN), f"{where}: {block.language!r} is neither run nor only shown"
         assert block.not_run is None or len(block.not_run.split()) >= 3, f"{where}: not run without a reason"
         assert block.language in RUN or not zoo_commands(_shell_only(block)), f"{where}: commands stand in `sh` blocks"
-    assert page.needs or not any(map(_runs, page.blocks)), f"{name} does not say what a reader brings: You need ..."
+    says = page.needs is not None or not any(map(_runs, page.blocks))
+    assert says, f"{name} does not say what a reader brings: You need ..."
 
 
 def _shell_only(block) -> str:
