@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -95,6 +96,8 @@ class Reader:
             self.answers = os.fdopen(answers)
         self.python.stdin.write(json.dumps(text) + "\n")
         self.python.stdin.flush()
+        if not select.select([self.answers], [], [], LIMIT)[0]:
+            return f"stopped after {LIMIT} s"
         answer = self.answers.readline()
         return int(answer) if answer else f"Python ended with {self.python.wait()}"
 
