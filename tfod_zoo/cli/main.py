@@ -16,6 +16,7 @@ import importlib
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NoReturn
@@ -54,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = [text for text in arguments if text not in ("--debug", "--quiet")]
     # TensorFlow's own start-up chatter hides what a command says.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # protobuf 6 says of each of TensorFlow's generated files that protobuf 5's compiler made it: over a hundred lines.
+    warnings.filterwarnings("ignore", message="Protobuf gencode version")
     try:
         with quiet_progress() if quiet else contextlib.nullcontext():
             code = _run(arguments, quiet)
