@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+# The state of TFOD whose networks, checkpoints, configs and metrics this package reproduces; `--version` says it.
+REFERENCE = "tensorflow/models of 2021-07-24"
 
 # Public name -> the module that defines it.
 _HOMES = {

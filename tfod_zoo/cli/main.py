@@ -91,7 +91,7 @@ def _run(arguments: list[str], quiet: bool) -> int:
     parser.add_argument("--version", action="store_true")
     flags = parser.parse_args(arguments[:at])
     if flags.version:
-        print(f"tfod-zoo {tfod_zoo.__version__}")
+        print(f"tfod-zoo {tfod_zoo.__version__}, which reproduces TFOD as in {tfod_zoo.REFERENCE}")
         return 0
     if flags.help or at == len(arguments):
         print(_overview())
