@@ -99,6 +99,7 @@ def run(args: argparse.Namespace) -> int:
     pipeline = read_pipeline(args.pipeline)
     for override in args.overrides:
         apply_override(pipeline, override)
+    check_checkpoint_type(pipeline)
 
     quiet_tensorflow()
     from tfod_zoo.training.alternating import train_alternating
@@ -137,6 +138,23 @@ def run(args: argparse.Namespace) -> int:
         )
         summarize(result, args.model_dir, display.say)
     return 0
+
+
+def check_checkpoint_type(pipeline: Any) -> None:
+    """Refuses a `fine_tune_checkpoint_type` that no checkpoint can be restored by, before TensorFlow takes its seconds.
+
+    Raises:
+      UsageError: it names the type to write.
+    """
+    from tfod_zoo.config.generate import restore_problem
+
+    family, config = pipeline.model.WhichOneof("model"), pipeline.train_config
+    if not family or not config.fine_tune_checkpoint or not config.fine_tune_checkpoint_type:
+        return
+    extractor = getattr(pipeline.model, family).feature_extractor.type
+    problem = restore_problem(config.fine_tune_checkpoint_type, extractor)
+    if problem:
+        raise UsageError(f"train_config.fine_tune_checkpoint_type: {problem}")
 
 
 def quiet_tensorflow() -> None:

@@ -225,6 +225,8 @@ def train(
                 pipeline, folder if is_chief else None, best, early_stop, trainer, manager, run
             )
         run.started = time.monotonic()
+        if (start or 0) < steps:
+            say("tracing the train step: the first step takes much longer than the others")
         try:
             if evaluations and start and eval_every and (start % eval_every == 0 or start >= steps):
                 evaluations.catch_up(start)
