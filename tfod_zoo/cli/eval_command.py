@@ -17,6 +17,8 @@ tfod-zoo eval --model-dir runs/cells
   tfod-zoo eval --model-dir runs/cells --dataset 'cells/test.record-*' --per-category
   tfod-zoo eval --pipeline pipeline.config --checkpoint runs/cells/ckpt-2000 --dataset tfds:coco/2017:validation"""
 
+# TFOD's words for what is measured here; a config of its own may ask for others.
+_METRICS_SETS = ("coco_detection_metrics", "coco_keypoint_metrics")
 _NOT_DEFINED = -1.0
 # Narrow enough for every terminal and, unlike a table fitted to the terminal, the same in a log.
 _NAME_WIDTH = 42
@@ -101,6 +103,9 @@ def run(args: argparse.Namespace) -> int:
     for line in problems.summary():
         print(f"data: {line}")
     print(metrics_table(metrics))
+    others = [name for name in pipeline.eval_config.metrics_set if name not in _METRICS_SETS]
+    if others:
+        print(f"note: eval_config.metrics_set names {', '.join(others)}, which is not measured here; these are COCO's")
     if written:
         print(f"written: {written}")
     model_argument = args.model_dir or "MODEL_DIR"

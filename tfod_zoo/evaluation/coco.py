@@ -283,8 +283,9 @@ class _Collected:
             )
         if not self.num_boxes:
             raise EvaluationError(
-                f"The {self.num_images} evaluation images have no ground-truth boxes, so no metric is defined; check "
-                "the records' image/object/bbox fields."
+                f"The {self.num_images} evaluation images have no ground-truth boxes of a class in the label map, so "
+                "that no metric is defined; check that the map is the data's own (`tfod-zoo data check`), and the "
+                "records' image/object/bbox fields."
             )
         self._check_classes()
         if self.unknown_ids:
