@@ -56,7 +56,12 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"{flag} {value} is not a number of images; give 1 or more.")
 
     from tfod_zoo.config.pipeline import apply_override, read_pipeline
-    from tfod_zoo.evaluation.pipeline_data import DEFAULT_BATCH_SIZE, evaluate_pipeline, with_eval_data
+    from tfod_zoo.evaluation.pipeline_data import (
+        DEFAULT_BATCH_SIZE,
+        eval_label_map,
+        evaluate_pipeline,
+        with_eval_data,
+    )
 
     if args.follow:
         return _follow(args)
@@ -67,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     for override in args.overrides:
         apply_override(pipeline, override)
     pipeline = with_eval_data(pipeline, args.dataset, args.label_map)
+    eval_label_map(pipeline)  # refuses one that cannot be read
 
     # From here on TensorFlow is needed, which takes seconds to import: wrong use has been refused by now.
     import tfod_zoo

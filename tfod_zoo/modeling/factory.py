@@ -61,10 +61,12 @@ def load(name_or_folder, weights: str = "zoo", store=None) -> DetectionModel:
         if folder.is_dir():
             raise UsageError(f"{folder} has no pipeline.config; give a training folder or an unpacked zoo archive.")
         get_model(str(name_or_folder))  # raises with the nearest names
+    # That there is none is known before the network is built, which takes seconds.
+    checkpoint = newest_checkpoint(folder) if weights == "zoo" else weights
     model = build(read_pipeline(folder / "pipeline.config"))
     model.folder = folder
     if weights != "random":
-        model.restore_checkpoint(newest_checkpoint(folder) if weights == "zoo" else weights)
+        model.restore_checkpoint(checkpoint)
     return model
 
 
