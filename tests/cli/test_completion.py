@@ -34,13 +34,42 @@ def test_every_command_and_flag_is_in_it(shell, capsys, tmp_path):
 def test_bash_completes(words, wanted, capsys, tmp_path):
     assert cli.main(["completion", "bash"]) == 0
     (tmp_path / "script").write_text(capsys.readouterr().out)
+    assert [word.strip() for word in _completed(words, tmp_path / "script").split()] == wanted
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="no bash here")
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["tfod-zoo", "detect", MOBILENET, "str"], ["street.jpg"]),
+        (["tfod-zoo", "detect", MOBILENET, "--out", "found", "my "], ["my photos"]),
+        (["tfod-zoo", "detect", "ru"], ["runs"]),
+        (["tfod-zoo", "finetune", MOBILENET, "--data", "my photos/"], ["my photos/cells"]),  # folders alone
+        (["tfod-zoo", "train", "--pipeline", "cells"], ["cells.config"]),
+        (["tfod-zoo", "eval", "--model-dir", "r"], ["runs"]),
+        (["tfod-zoo", "benchmark", "r"], ["runs"]),
+        (["tfod-zoo", "finetune", MOBILENET, "--steps", ""], []),
+    ],
+)
+def test_bash_completes_files_and_folders(words, wanted, capsys, tmp_path, monkeypatch):
+    for folder in ("runs", "my photos/cells"):
+        (tmp_path / "here" / folder).mkdir(parents=True)
+    for file in ("street.jpg", "cells.config", "my photos/a b.jpg"):
+        (tmp_path / "here" / file).touch()
+    assert cli.main(["completion", "bash"]) == 0
+    (tmp_path / "script").write_text(capsys.readouterr().out)
+    monkeypatch.chdir(tmp_path / "here")
+    assert _completed(words, tmp_path / "script").splitlines() == wanted
+
+
+def _completed(words, script):
+    """A line for each completion of the last of the words."""
     line = " ".join(f"'{word}'" for word in words)
     check = (
-        f"source {tmp_path}/script; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; COMP_LINE=\"{' '.join(words)}\"; "
-        'COMP_POINT=${#COMP_LINE}; _shtab_tfod_zoo; printf "%s\\n" "${COMPREPLY[@]}"'
+        f"source {script}; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; COMP_LINE=\"{' '.join(words)}\"; "
+        'COMP_POINT=${#COMP_LINE}; _shtab_tfod_zoo; for one in "${COMPREPLY[@]}"; do echo "$one"; done'
     )
-    done = subprocess.run(["bash", "-c", check], capture_output=True, text=True)
-    assert [word.strip() for word in done.stdout.split()] == wanted, done.stderr
+    return subprocess.run(["bash", "-c", check], capture_output=True, text=True).stdout
 
 
 def test_another_shell_is_wrong_use(capsys):

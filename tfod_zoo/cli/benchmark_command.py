@@ -27,8 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="zoo", metavar="zoo|random|DIR",
                         help="zoo: the published ones, or a training folder's own (default); random; a folder of "
                              "checkpoints")
-    parser.add_argument("--dataset", help="also measure mAP on records (a glob), tfds:NAME:SPLIT, or `config`: the "
-                                          "evaluation data of the model's own config")
+    parser.add_argument("--dataset", metavar="RECORDS",
+                        help="also measure mAP on records (a glob), tfds:NAME:SPLIT, or `config`: the evaluation data "
+                             "of the model's own config")
     parser.add_argument("--label-map", metavar="FILE", help="the data's label map, in place of the config's")
     parser.add_argument("--limit", type=int, metavar="N", help="mAP on the first N images only")
     parser.add_argument("--batch-sizes", default="1", metavar="N,N", help="images a call (default 1)")

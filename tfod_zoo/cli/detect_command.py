@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--min-score", type=float, default=_MIN_SCORE, metavar="X",
                         help="leave out what is less sure, 0 to 1 (default %(default)s; 0 for COCO's evaluation)")
     parser.add_argument(
-        "--weights", default="zoo", metavar="W", help="zoo (default; of a folder: its own), random, or a checkpoint"
+        "--weights", default="zoo", metavar="zoo|random|PREFIX",
+        help="zoo (default; of a folder: its own), random, or a checkpoint",
     )
     parser.add_argument("--batch-size", type=int, metavar="N",
                         help="images a call of the network (default: 1 on a CPU, 8 on a GPU)")

@@ -25,14 +25,17 @@ _NAME_WIDTH = 42
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model-dir", metavar="D", help="a training folder: pipeline.config and its newest checkpoint")
-    parser.add_argument("--pipeline", metavar="P", help="a pipeline.config, with --checkpoint, in place of --model-dir")
+    parser.add_argument("--model-dir", metavar="DIR",
+                        help="a training folder: pipeline.config and its newest checkpoint")
+    parser.add_argument("--pipeline", metavar="FILE",
+                        help="a pipeline.config, with --checkpoint, in place of --model-dir")
     parser.add_argument("--checkpoint", metavar="PREFIX", help="checkpoint prefix, such as runs/cells/ckpt-2000")
     parser.add_argument("--follow", action="store_true",
                         help="evaluate every new checkpoint of a run that goes on elsewhere, and keep the best one")
     parser.add_argument("--timeout", type=float, metavar="S",
                         help="with --follow: seconds without a new checkpoint to end after (default 3600)")
-    parser.add_argument("--dataset", help="records (a glob) or tfds:NAME[/CONFIG]:SPLIT, in place of the config's")
+    parser.add_argument("--dataset", metavar="RECORDS",
+                        help="a glob, or tfds:NAME[/CONFIG]:SPLIT, in place of the config's")
     parser.add_argument("--label-map", metavar="FILE", help="the data's label map, in place of the config's")
     parser.add_argument("--set", dest="overrides", metavar="FIELD=VALUE", action="append", default=[],
                         help="change a field of the config first; may be repeated")
@@ -44,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if bool(args.model_dir) == bool(args.pipeline):
-        raise UsageError("Give --model-dir D, or --pipeline P with --checkpoint PREFIX.")
+        raise UsageError("Give --model-dir DIR, or --pipeline FILE with --checkpoint PREFIX.")
     if args.pipeline and not args.checkpoint:
         raise UsageError("--pipeline needs --checkpoint PREFIX, such as runs/cells/ckpt-2000.")
     if args.follow and (args.pipeline or args.checkpoint or args.limit or args.per_category or args.json):

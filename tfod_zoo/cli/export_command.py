@@ -31,14 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", metavar="P,P",
                         help=f"of the other formats (default: float32, with --format all every one). {every}")
     parser.add_argument(
-        "--weights", default="zoo", metavar="W", help="zoo (default; of a folder: its own), random, or a checkpoint"
+        "--weights", default="zoo", metavar="zoo|random|PREFIX",
+        help="zoo (default; of a folder: its own), random, or a checkpoint",
     )
     parser.add_argument("--input-type", choices=_INPUT_TYPES, default=_INPUT_TYPES[0],
                         help="what the SavedModel's input_tensor is (default: %(default)s, one uint8 image)")
     parser.add_argument("--images", metavar="DIR",
                         help=f"jpg and png files to compare on, the first {_COMPARED_IMAGES} (default: those of "
                              f"--dataset, or generated), and to fit int8 to, the first {_CALIBRATION_IMAGES}")
-    parser.add_argument("--dataset", metavar="SET",
+    parser.add_argument("--dataset", metavar="RECORDS",
                         help="labelled data (records, tfds:NAME[/CONFIG]:SPLIT, or config for the model's own): int8 "
                              "and dynamic are judged by the mAP that they cost on it")
     parser.add_argument("--label-map", metavar="FILE", help="the data's label map, in place of the config's")

@@ -22,7 +22,8 @@ _MIB = 2**20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="NAME|DIR", help="a zoo model, or a training folder")
     parser.add_argument(
-        "--weights", default="zoo", metavar="W", help="zoo (default; of a folder: its own), random, or a checkpoint"
+        "--weights", default="zoo", metavar="zoo|random|PREFIX",
+        help="zoo (default; of a folder: its own), random, or a checkpoint",
     )
     parser.add_argument("--host", default="127.0.0.1", metavar="H",
                         help="address to listen on (default: %(default)s, this machine alone; 0.0.0.0: everybody)")
