@@ -58,6 +58,15 @@ def generate_pipeline(
     arXiv:2205.10287), and a COCO recipe's steps by its inverse, so that the data are seen as often. A fine-tuning
     recipe with Adam that starts from random weights takes a higher rate, `RANDOM_START_RATE`.
 
+    Example:
+      >>> pipeline = tfod_zoo.generate_pipeline("centernet_mobilenetv2fpn_512x512_coco17_od", hardware="cpu")
+      >>> pipeline.train_config.batch_size, pipeline.model.center_net.num_classes
+      (8, 90)
+      >>> pipeline = tfod_zoo.generate_pipeline(  # doctest: +SKIP
+      ...     "centernet_mobilenetv2fpn_512x512_coco17_od", label_map="cells/label_map.pbtxt",
+      ...     train_records="cells/train-*", eval_records="cells/val-*",
+      ... )
+
     Args:
       name: a zoo model.
       hardware: a key of `HARDWARE`; None for what the recipe was published on, or, with a label map, "gpu" where this

@@ -25,7 +25,13 @@ class PipelineError(ZooError):
 
 
 def read_pipeline(path_or_text: str | os.PathLike) -> Any:
-    """Reads a pipeline.config.
+    """Reads a pipeline.config, TFOD's own or one of this package.
+
+    Example:
+      >>> pipeline = tfod_zoo.read_pipeline("model { center_net { num_classes: 90 } } train_config { batch_size: 128 }")
+      >>> pipeline.model.center_net.num_classes = 3
+      >>> pipeline.train_config.batch_size
+      128
 
     Args:
       path_or_text: a file's path, or the text itself (recognised by a brace or a line break).
@@ -192,6 +198,14 @@ def pipeline_text(message: Any) -> str:
 
 def write_pipeline(message: Any, path: str | os.PathLike) -> None:
     """Writes a pipeline.config in one step: an earlier file there survives a failure.
+
+    Example:
+      >>> pipeline = tfod_zoo.generate_pipeline("centernet_resnet50_v1_fpn_512x512_coco17_tpu-8", hardware="gpu")
+      >>> tfod_zoo.write_pipeline(pipeline, "pipeline.config")
+
+    Args:
+      message: TrainEvalPipelineConfig message.
+      path: a file, in a folder that is made where it is missing.
 
     Raises:
       PipelineError: the folder cannot be written, or the disk is full.

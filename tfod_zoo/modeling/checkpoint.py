@@ -42,7 +42,8 @@ class RestoreReport:
         if self.missing:
             text += f"; new: {_some(self.missing)}"
         if self.unused:
-            text += f"; not used: {len(self.unused)} entries of the checkpoint"
+            number = len(self.unused)
+            text += f"; not used: {number} {'entry' if number == 1 else 'entries'} of the checkpoint"
         return text
 
 

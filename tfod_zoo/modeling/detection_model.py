@@ -58,6 +58,18 @@ class _WithGraph:
 class DetectionModel(tf_keras.Model):
     """A detection network built from a pipeline config; its variables exist as soon as it is built.
 
+    `tfod_zoo.load` and `tfod_zoo.build` make it. `detect` finds objects in pictures; `restore_checkpoint` and
+    `save_checkpoint` read and write TFOD's checkpoints; `preprocess`, the call, `postprocess` and `compute_losses` are
+    the steps that detection and training are made of. Everything else is `tf_keras.Model`'s.
+
+    Example:
+      >>> model = tfod_zoo.load("centernet_mobilenetv2fpn_512x512_coco17_od", weights="random")
+      >>> picture = np.zeros([480, 640, 3], np.uint8)  # or "street.jpg"
+      >>> found = model.detect(picture)
+      >>> tfod_zoo.draw(picture, found).save("street.detections.jpg")
+      >>> inputs, true_shapes = model.preprocess(picture[None])
+      >>> detections = model.postprocess(model(inputs, true_shapes), true_shapes)
+
     A family implements `normalize`, `call`, `postprocess`, `compute_losses` and `tfod_tree`.
 
     Args:

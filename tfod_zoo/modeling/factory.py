@@ -1,5 +1,8 @@
 """From a pipeline config, a zoo name or a folder to a model."""
 
+import os
+from typing import Any
+
 from etils.epath import Path
 
 from tfod_zoo.config.generate import generate_pipeline
@@ -16,8 +19,17 @@ from tfod_zoo.zoo.store import checkpoint_prefix, download
 _FAMILIES = ("center_net", "faster_rcnn")
 
 
-def build(pipeline, training: bool = False, deterministic_sampling: bool = False) -> DetectionModel:
+def build(pipeline: Any, training: bool = False, deterministic_sampling: bool = False) -> DetectionModel:
     """Builds the network of a pipeline config with random weights.
+
+    Example:
+      >>> pipeline = tfod_zoo.generate_pipeline("centernet_mobilenetv2fpn_512x512_coco17_od", image_size=128)
+      >>> model = tfod_zoo.build(pipeline)
+      >>> model.input_shape_hw, model.num_classes
+      ((128, 128), 90)
+      >>> model.save_checkpoint("fresh/ckpt-0")
+      >>> model.restore_checkpoint("fresh/ckpt-0").missing
+      ()
 
     Args:
       pipeline: TrainEvalPipelineConfig message (`read_pipeline`, `generate_pipeline`).
@@ -40,8 +52,16 @@ def build(pipeline, training: bool = False, deterministic_sampling: bool = False
     return CenterNet(pipeline)
 
 
-def load(name_or_folder, weights: str = "zoo", store=None) -> DetectionModel:
+def load(
+    name_or_folder: str | os.PathLike[str], weights: str = "zoo", store: str | os.PathLike[str] | None = None
+) -> DetectionModel:
     """Builds a model and gives it weights.
+
+    Example:
+      >>> model = tfod_zoo.load("centernet_mobilenetv2fpn_512x512_coco17_od", weights="random")  # "zoo" finds things
+      >>> model.detect(np.zeros([480, 640, 3], np.uint8)).size
+      (480, 640)
+      >>> detector = tfod_zoo.load("runs/cells")  # doctest: +SKIP
 
     Args:
       name_or_folder: a zoo model's name, or a folder with a `pipeline.config` and checkpoints (an unpacked archive, or

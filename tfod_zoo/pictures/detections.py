@@ -26,6 +26,16 @@ class Detections:
     `len(found)` is how many; `found.above(0.5)` keeps the sure ones; `to_pandas()`, `to_coco()` and `to_dict()` hand
     them on, `tfod_zoo.draw(image, found)` shows them.
 
+    Example:
+      >>> found = tfod_zoo.Detections(
+      ...     boxes=np.float32([[0.25, 0.5, 0.75, 1.0], [0.0, 0.0, 0.1, 0.1]]), scores=np.float32([0.9, 0.2]),
+      ...     classes=np.array([1, 2]), size=(400, 600), labels=tfod_zoo.Labels({1: "cell", 2: "dot"}),
+      ... )
+      >>> found
+      Detections(image 600x400: cell 0.90, dot 0.20)
+      >>> found.above(0.5).names, found.above(0.5).xyxy.tolist()
+      (['cell'], [[300.0, 100.0, 600.0, 300.0]])
+
     Attributes:
       boxes: float32 `[N, 4]`: ymin, xmin, ymax, xmax as parts of the image's height and width, as TFOD gives them.
         `xyxy` has them in pixels.

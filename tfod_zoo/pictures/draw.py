@@ -49,6 +49,16 @@ def draw(
     Lines and letters grow with the image, labels stay inside it and make room for each other, and a class has the same
     colour in every image.
 
+    Example:
+      >>> picture = np.zeros([400, 600, 3], np.uint8)  # or "street.jpg", as it was given to `detect`
+      >>> found = tfod_zoo.Detections(
+      ...     boxes=np.float32([[0.25, 0.5, 0.75, 1.0]]), scores=np.float32([0.9]), classes=np.array([1]),
+      ...     size=(400, 600), labels=tfod_zoo.Labels({1: "cell"}),
+      ... )
+      >>> tfod_zoo.draw(picture, found).save("street.detections.png")
+      >>> tfod_zoo.draw(picture, found, names={1: "a red blood cell"}, min_score=0.5).size
+      (600, 400)
+
     Args:
       image: what was looked at: a path, a Pillow image, or uint8 `[H, W, 3]`. It is not changed.
       detections: of `tfod_zoo.load(name).detect(image)`; or TFOD's dict, of which the first image is taken.

@@ -12,7 +12,12 @@ from tfod_zoo.config.label_map import LabelMap, find_label_map, read_label_map
 
 @dataclass(frozen=True)
 class Labels:
-    """Names for what a detector gives.
+    """Names for what a detector gives; `model.labels` has a model's.
+
+    Example:
+      >>> labels = tfod_zoo.Labels({1: "cell"})
+      >>> labels.name(1), labels.name(2)
+      ('cell', 'class 2')
 
     Attributes:
       names: class id (from 1) -> name.

@@ -49,7 +49,12 @@ class UnknownModelError(UsageError):
 
 @dataclasses.dataclass(frozen=True)
 class ZooModel:
-    """One row of the zoo.
+    """One row of the zoo: what is known of a model before anything is downloaded, as `tfod_zoo.get_model` gives it.
+
+    Example:
+      >>> models = [tfod_zoo.get_model(name) for name in tfod_zoo.list_models()]
+      >>> [model.name for model in models if (model.box_map or 0) > 42]
+      ['centernet_hg104_1024x1024_coco17_tpu-32', 'centernet_hg104_1024x1024_kpts_coco17_tpu-32']
 
     Attributes:
       name: the zoo's name; also the archive's, without .tar.gz.
@@ -288,12 +293,22 @@ _BY_NAME = {model.name: model for model in MODELS}
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names of the models that match a shell pattern (`centernet*`), in the zoo's order; empty when none does."""
+    """Names of the models that match a shell pattern (`centernet*`), in the zoo's order; empty when none does.
+
+    Example:
+      >>> tfod_zoo.list_models("*mobilenet*")
+      ['centernet_mobilenetv2fpn_512x512_coco17_od', 'centernet_mobilenetv2fpn_512x512_coco17_kpts']
+    """
     return [name for name in _BY_NAME if fnmatch.fnmatchcase(name, pattern)]
 
 
 def get_model(name: str) -> ZooModel:
     """The model of this exact name.
+
+    Example:
+      >>> model = tfod_zoo.get_model("centernet_mobilenetv2fpn_512x512_coco17_od")
+      >>> model.input_size, model.speed_ms, model.box_map
+      ((512, 512), 6, 23.4)
 
     Raises:
       UnknownModelError: there is none; the message gives the nearest names.

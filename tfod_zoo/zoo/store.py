@@ -78,6 +78,12 @@ def download(
     Whatever goes wrong before that leaves nothing under the final name. A folder that was unpacked by hand is verified
     once.
 
+    `tfod_zoo.load(name)` does this by itself; it is for having an archive before it is needed, and from elsewhere.
+
+    Example:
+      >>> folder = tfod_zoo.download("centernet_mobilenetv2fpn_512x512_coco17_od")  # doctest: +SKIP
+      >>> pipeline = tfod_zoo.read_pipeline(folder / "pipeline.config")  # doctest: +SKIP
+
     Args:
       name: a zoo model's name.
       store: the store's folder; see `store_path`.
