@@ -3,6 +3,8 @@
 import csv
 from dataclasses import asdict
 
+import matplotlib
+
 from tfod_zoo.benchmark.entry import Entry
 from tfod_zoo.benchmark.machine import describe_machine
 from tfod_zoo.benchmark.report import markdown_report, write_reports
@@ -64,6 +66,16 @@ def test_map_that_was_not_measured_is_absent(tmp_path):
     text = written[1].read_text()
     assert "mAP was not measured" in text and "untrained" in text
     assert (tmp_path / "speed_accuracy.png").is_file(), "measured latency against the published mAP"
+
+
+def test_a_notebooks_own_figures_go_on_being_shown(tmp_path):
+    before = matplotlib.get_backend()
+    try:
+        matplotlib.use("svg")  # stands for the notebook's
+        write_reports([row(Entry("a_model"))], tmp_path)
+        assert (tmp_path / "speed_accuracy.png").exists() and matplotlib.get_backend() == "svg"
+    finally:
+        matplotlib.use(before)
 
 
 def test_no_plot_without_any_accuracy(tmp_path):

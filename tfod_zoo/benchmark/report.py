@@ -175,12 +175,11 @@ def write_plot(rows: Sequence[Row], path: Path) -> bool:
     ]
     if not points:
         return False
-    import matplotlib
+    # Without pyplot, whose backend is the caller's: a notebook shows its figures by it.
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(9, 6), dpi=120)
+    figure = Figure(figsize=(9, 6), dpi=120)
+    axes = figure.subplots()
     for row, latency, accuracy in points:
         axes.scatter(latency, accuracy, color="tab:blue", zorder=3)
         axes.annotate(row_title(row), (latency, accuracy), textcoords="offset points", xytext=(6, 4), fontsize=7)
@@ -204,5 +203,4 @@ def write_plot(rows: Sequence[Row], path: Path) -> bool:
     axes.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path)
-    pyplot.close(figure)
     return True
