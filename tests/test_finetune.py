@@ -133,6 +133,15 @@ def test_a_folder_that_is_no_data_set_is_named(tmp_path):
         finetune(NAME, tmp_path, tmp_path / "out", checkpoint="", say=lambda line: None)
 
 
+def test_what_cannot_be_is_said_before_anything_that_takes_long(photographs, tmp_path):
+    lines = []
+    with pytest.raises(DataError, match="0 images"):  # checkpoint=None: no download for data that are none
+        finetune(NAME, tmp_path, tmp_path / "out", say=lines.append)
+    with pytest.raises(UsageError, match="image_size 100 does not fit"):
+        finetune(NAME, photographs, tmp_path / "out", image_size=100, say=lines.append)
+    assert lines == [] and not (tmp_path / "out").exists()
+
+
 def test_help_and_wrong_use_need_no_tensorflow(tmp_path):
     code = (
         "import argparse, sys; from tfod_zoo.cli import finetune_command as command\n"

@@ -88,9 +88,14 @@ def finetune(
         steps = steps or pipeline.train_config.num_steps
     else:
         steps = steps or FINE_TUNE_STEPS
+        # What cannot be is said before anything that takes long: numbers, data, a download, the import.
+        generate_pipeline(
+            name, batch_size=batch_size, num_steps=steps, learning_rate=learning_rate, image_size=image_size
+        )
+        found = find_data(Path(data), besides=out)
         if checkpoint is None:
             _bring_checkpoint(name, say)
-        records = find_data(Path(data), besides=out).import_to(out / "data", on_import)
+        records = found.import_to(out / "data", on_import)
         say(records.description)
         pipeline = generate_pipeline(
             name,

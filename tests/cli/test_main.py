@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -59,6 +60,21 @@ def test_overview_has_every_command(capsys):
 def test_version(capsys):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("tfod-zoo 0.")
+
+
+def test_a_path_where_a_model_should_be(capsys, tmp_path):
+    photograph = tmp_path / "street.jpg"
+    photograph.touch()
+    assert cli.main(["detect", str(photograph), MOBILENET]) == 2
+    assert capsys.readouterr().err.startswith(f"tfod-zoo: {photograph} is a file, not a model; the model comes first")
+    assert cli.main(["detect", "runs/nothing", str(photograph)]) == 2
+    assert capsys.readouterr().err.startswith("tfod-zoo: There is no folder runs/nothing; give one that is there")
+
+
+def test_pillows_warning_of_large_pictures_is_not_shown(recwarn):
+    assert cli.main(["--version"]) == 0
+    warnings.warn("Image size (108000000 pixels) exceeds limit of 89478485 pixels", UserWarning, stacklevel=1)
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize(

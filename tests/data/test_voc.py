@@ -123,3 +123,24 @@ def test_command(root, tmp_path, capsys):
     assert data_command.run(args) == 0
     printed = capsys.readouterr().out
     assert "1 images (val 1), 2 classes (cat 3, dog 1)" in printed and "next: tfod-zoo config" in printed
+
+
+def test_lists_may_name_images_with_spaces(root):
+    for name in ("my cell", "cell 1"):
+        (root / "JPEGImages" / f"{name}.jpg").write_bytes(image_bytes())
+        annotate(root, name, ("dog", 8, 6, 16, 12))
+    (root / "ImageSets/Main/train.txt").write_text("my cell\ncell 1\n")
+    assert [image.name for image in read_voc(root, "train").splits["train"]] == ["my cell", "cell 1"]
+    # A class file: of the images, "bare" has no dog.
+    (root / "ImageSets/Main/dog_train.txt").write_text("a  1\nmy cell -1\ncell 1  1\nbare -1\nturned  0\n")
+    assert [image.name for image in read_voc(root, "dog_train").splits["dog_train"]] == ["a", "cell 1", "turned"]
+
+
+def test_why_an_image_is_left_out_is_said_of_the_file(root, tmp_path):
+    (root / "JPEGImages/a.jpg").write_bytes(b"")
+    (root / "ImageSets/Main/train.txt").write_text("a\nbad\nturned\n")
+    report = write_annotations(read_voc(root, "train"), tmp_path / "out")
+    assert report.skipped == [
+        ("a", "the image cannot be decoded: the file is empty"),
+        ("bad", "the image cannot be decoded: not an image that Pillow knows"),
+    ]

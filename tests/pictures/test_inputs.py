@@ -32,6 +32,12 @@ def test_folders_files_and_patterns_each_once(photos):
     assert names(["photos/a/1.detections.jpg", "photos/a/1.jpg"]) == ["photos/a/1.jpg"]
 
 
+def test_a_phones_files_are_images_too(tmp_path):
+    for name in ("IMG_1.HEIC", "b.avif", "c.txt"):
+        (tmp_path / name).touch()
+    assert [one.path.name for one in find_inputs([str(tmp_path)])] == ["IMG_1.HEIC", "b.avif"]
+
+
 def test_cameras(photos):
     found = find_inputs(["webcam", "webcam:2", "/dev/video3"])
     assert [one.camera for one in found] == [0, 2, 3] and all(one.moves for one in found)

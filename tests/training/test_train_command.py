@@ -61,6 +61,12 @@ def test_plain_output_prints_the_last_step_and_little_else(capsys):
     assert lines == ["step 1 of 100  loss 1", "step 100 of 100  loss 1"]
 
 
+def test_an_import_of_a_moment_is_not_talked_of(capsys):
+    with ProgressDisplay() as display:
+        display.busy("import: 1 images")
+    assert capsys.readouterr().out == ""
+
+
 def test_deterministic_is_tensorflows_own():
     code = (
         "import argparse\n"

@@ -25,8 +25,8 @@ def run(args: argparse.Namespace) -> int:
 
     parser, models = whole_parser(), list_models()
     _say_what_completes(parser, models)
-    names = " ".join(models)
-    print(shtab.complete(parser, args.shell, preamble={"bash": _IN_BASH % names, "zsh": _IN_ZSH % names}))
+    functions = {"bash": _IN_BASH, "zsh": _IN_ZSH}.get(args.shell, "").replace("MODELS", " ".join(models))
+    print(shtab.complete(parser, args.shell, preamble=functions))
     return 0
 
 
@@ -35,9 +35,9 @@ def run(args: argparse.Namespace) -> int:
 _IN_BASH = """\
 _tfod_zoo_files() { compgen -f -- "$1"; }
 _tfod_zoo_dirs() { compgen -d -- "$1"; }
-_tfod_zoo_models_or_files() { compgen -W '%s' -- "$1"; _tfod_zoo_files "$1"; }
+_tfod_zoo_models_or_files() { compgen -W 'MODELS' -- "$1"; _tfod_zoo_files "$1"; }
 """
-_IN_ZSH = "_tfod_zoo_models_or_files() { compadd -- %s; _files; }"
+_IN_ZSH = "_tfod_zoo_models_or_files() { compadd -- MODELS; _files; }"
 _FILES = {"bash": "_tfod_zoo_files", "zsh": "_files", "fish": "(__fish_complete_path (commandline -ct))"}
 _FOLDERS = {"bash": "_tfod_zoo_dirs", "zsh": "_files -/", "fish": "(__fish_complete_directories (commandline -ct))"}
 

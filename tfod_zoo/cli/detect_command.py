@@ -78,7 +78,10 @@ def run(args: argparse.Namespace) -> int:
     say(f"written: {results.path}, {results.coco_path} ({pictures} image{'' if pictures == 1 else 's'})")
     if unreadable:
         raise ZooError(f"{unreadable} of {len(inputs)} could not be read and were left out: they are named above.")
-    say(f"next: look at {places[inputs[0].path]}; `tfod-zoo finetune NAME --data FOLDER` teaches classes of your own")
+    after = "`tfod-zoo finetune NAME --data FOLDER` teaches classes of your own"
+    if Path(args.model).is_dir():
+        after = f"`tfod-zoo serve {args.model}` shows what it finds in images that are dropped on a page"
+    say(f"next: look at {places[inputs[0].path]}; {after}")
     return 0
 
 

@@ -57,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # protobuf 6 says of each of TensorFlow's generated files that protobuf 5's compiler made it: over a hundred lines.
     warnings.filterwarnings("ignore", message="Protobuf gencode version")
+    # Pillow warns of pictures half as large as those that it refuses, of which there is a sentence.
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     try:
         with quiet_progress() if quiet else contextlib.nullcontext():
             code = _run(arguments, quiet)

@@ -12,8 +12,6 @@ from tfod_zoo.data.errors import DataError
 from tfod_zoo.data.importing import ImportReport, Skip, check_shards, read_image, some, usable_box, write_split
 from tfod_zoo.data.tf_example import ExampleObject, encode_example
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-
 
 @dataclass(frozen=True)
 class NamedBox:

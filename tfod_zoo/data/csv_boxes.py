@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from tfod_zoo.data.boxed_images import IMAGE_SUFFIXES, Annotations, BoxedImage, NamedBox
+from tfod_zoo.data.boxed_images import Annotations, BoxedImage, NamedBox
 from tfod_zoo.data.errors import DataError
+from tfod_zoo.pictures.reading import IMAGE_SUFFIXES
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _SYNONYMS = {

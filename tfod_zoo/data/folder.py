@@ -18,7 +18,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from tfod_zoo.config.label_map import LabelMap, LabelMapError, read_label_map
-from tfod_zoo.data.boxed_images import IMAGE_SUFFIXES, Annotations, write_annotations
+from tfod_zoo.data.boxed_images import Annotations, write_annotations
 from tfod_zoo.data.coco_json import CocoAnnotations, import_coco, read_coco
 from tfod_zoo.data.csv_boxes import is_box_csv, read_csv
 from tfod_zoo.data.errors import DataError
@@ -28,6 +28,7 @@ from tfod_zoo.data.source import count_records
 from tfod_zoo.data.splits import VAL_SHARE, split_of_folders, split_of_name, train_and_val
 from tfod_zoo.data.voc import read_voc, read_voc_files, voc_splits
 from tfod_zoo.data.yolo import find_yaml, read_yolo
+from tfod_zoo.pictures.reading import IMAGE_SUFFIXES
 
 Progress = Callable[[int], None]
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from tfod_zoo.data.errors import DataError
 from tfod_zoo.data.record_writer import write_shards
+from tfod_zoo.pictures.reading import PictureError, prepare_for, too_large
 
 _EXIF_ORIENTATION = 0x0112
 _EXAMPLES_A_SHARD = 2000
@@ -185,7 +186,14 @@ def read_image(path: Path, annotated_size: tuple[int, int] | None = None) -> Ima
         image = _read_image(path, annotated_size)
     except FileNotFoundError as error:
         raise Skip("there is no such file") from error
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError as error:  # whose own words are of the bytes in memory, not of the file
+        reason = "not an image that Pillow knows" if path.stat().st_size else "the file is empty"
+        raise Skip(f"the image cannot be decoded: {reason}") from error
+    except PictureError as error:
+        raise Skip(str(error)) from error
+    except Image.DecompressionBombError as error:
+        raise Skip(too_large()) from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise Skip(f"the image cannot be decoded: {error}") from error
     if annotated_size and annotated_size != (image.height, image.width):
         height, width = annotated_size
@@ -195,6 +203,7 @@ def read_image(path: Path, annotated_size: tuple[int, int] | None = None) -> Ima
 
 def _read_image(path: Path, annotated_size: tuple[int, int] | None) -> ImageFile:
     encoded = path.read_bytes()
+    prepare_for(path)
     with Image.open(io.BytesIO(encoded)) as image:
         turned = image.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1)
         upright_hw = (image.height, image.width)

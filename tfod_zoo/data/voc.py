@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tfod_zoo.data.boxed_images import IMAGE_SUFFIXES, Annotations, BoxedImage, NamedBox
+from tfod_zoo.data.boxed_images import Annotations, BoxedImage, NamedBox
 from tfod_zoo.data.errors import DataError
 from tfod_zoo.data.importing import Skip
+from tfod_zoo.pictures.reading import IMAGE_SUFFIXES
 
 _SOURCE = "Pascal VOC"
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -72,11 +73,19 @@ def _split_images(root: Path, split: str) -> list[str]:
     except OSError as error:
         there = ", ".join(sorted(file.stem for file in path.parent.glob("*.txt"))) or "none"
         raise DataError(f"{path}: no split {split!r}; {root} has {there}.") from error
-    # Class files ("cat_train.txt") carry 1, 0 or -1 in a second column; -1 says that the class is not in the image.
-    images = dict.fromkeys(line.split()[0] for line in lines if line.strip() and line.split()[1:] != ["-1"])
+    images = dict.fromkeys(name for line in lines if (name := _listed_image(root, line.strip())))
     if not images:
         raise DataError(f"{path} names no image.")
     return list(images)
+
+
+def _listed_image(root: Path, line: str) -> str:
+    """The image that a line of a split names, with or without spaces; "" for none."""
+    name, _, column = line.rpartition(" ")
+    # Class files ("cat_train.txt") carry 1, 0 or -1 in a second column; -1 says that the class is not in the image.
+    if column not in ("-1", "0", "1") or not name or _image_path(root, line):
+        return line
+    return "" if column == "-1" else name.strip()
 
 
 def _parse_all(paths) -> dict[Path, ElementTree.Element | Skip]:

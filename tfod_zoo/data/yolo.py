@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tfod_zoo.data.boxed_images import IMAGE_SUFFIXES, Annotations, BoxedImage, NamedBox
+from tfod_zoo.data.boxed_images import Annotations, BoxedImage, NamedBox
 from tfod_zoo.data.errors import DataError
 from tfod_zoo.data.splits import by_folder
+from tfod_zoo.pictures.reading import IMAGE_SUFFIXES
 
 _SPLITS = ("train", "val", "test")
 _BOX_VALUES = 5

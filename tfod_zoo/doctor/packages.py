@@ -20,6 +20,8 @@ _EXTRAS = {
     "onnx": "ONNX and ONNX Runtime: export and benchmark",
     "video": "videos and cameras",
     "serve": "the web page and HTTP API",
+    "heic": "iPhone photographs",
+    "notebook": "the notebook docs/tour.ipynb",
     "tpu-check": "what fits on a TPU",
 }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfod_zoo.errors import UsageError
-from tfod_zoo.pictures.reading import SUFFIXES
+from tfod_zoo.pictures.reading import IMAGE_SUFFIXES
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg")
 MARK = ".detections"  # of what is written, before the suffix: street.detections.jpg
@@ -62,9 +62,9 @@ def _named(word: str) -> list[Input]:
         return [Input(Path(f"webcam-{number}"), Path("."), number)]
     path = Path(word)
     if path.is_dir():
-        images = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        images = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
         if not images:
-            raise UsageError(f"{word} has no image in it ({' '.join(SUFFIXES)}); name a folder that has.")
+            raise UsageError(f"{word} has no image in it ({' '.join(IMAGE_SUFFIXES)}); name a folder that has.")
         return [Input(file, path) for file in images if not _is_ours(file)]
     if path.exists():
         # A shell's `*.jpg` brings them too.

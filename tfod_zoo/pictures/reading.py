@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 from typing import Any, Union
@@ -12,8 +13,8 @@ from PIL import Image, ImageOps
 from tfod_zoo.errors import ZooError
 
 # What is taken from a folder; a file that is named may end in anything that Pillow reads.
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".avif", ".heic", ".heif")
+_HEIF = (".heic", ".heif")  # what an iPhone writes, unless it is told otherwise
 _ORIENTATION, _UPRIGHT = 0x0112, 1  # EXIF 2.3, 4.6.4
 
 Picture = Union[str, os.PathLike, Image.Image, np.ndarray]  # noqa: UP007 (| with a name from a stub, on Python 3.10)
@@ -54,6 +55,33 @@ def read_pixels(source: Picture) -> np.ndarray:
     return np.ascontiguousarray(array[..., :3])
 
 
+def prepare_for(path: Path) -> None:
+    """Teaches Pillow the file's format where it does not know it by itself.
+
+    Raises:
+      PictureError: what that takes is not installed.
+    """
+    if path.suffix.lower() in _HEIF and not _heif_is_known():
+        raise PictureError(
+            f"{path} is HEIC, which needs pillow-heif: pip install 'tfod-zoo[heic]', or save it as JPEG."
+        )
+
+
+def too_large() -> str:
+    """Why a picture is refused that has more pixels than Pillow takes: small files can fill the memory so."""
+    return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels; make it smaller or cut it up"
+
+
+@functools.cache
+def _heif_is_known() -> bool:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
 def picture_name(source: Any) -> str:
     """How a message calls a picture: its path, or its type."""
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else type(source).__name__
@@ -62,6 +90,7 @@ def picture_name(source: Any) -> str:
 def _read_file(path: Path) -> np.ndarray:
     if path.is_dir():
         raise PictureError(f"{path} is a folder; give the images in it, one by one or as a list.")
+    prepare_for(path)
     try:
         with Image.open(path) as image:
             return _pixels(image)
@@ -70,6 +99,10 @@ def _read_file(path: Path) -> np.ndarray:
     # Pillow's readers of damaged files fail in many ways, by SyntaxError, struct.error and IndexError among others.
     except Exception as error:
         reason = str(error) if str(error) and str(path) not in str(error) else "not an image that Pillow knows"
+        if not path.stat().st_size:
+            reason = "the file is empty"
+        if isinstance(error, Image.DecompressionBombError):
+            reason = too_large()
         raise PictureError(f"{path} cannot be read as an image ({reason}).") from error
 
 

@@ -49,6 +49,7 @@ class ProgressDisplay:
         self._console = console or Console(highlight=False, soft_wrap=True)
         self._status: Status | None = None
         self._printed = 0.0
+        self._busy_since = time.monotonic()
 
     def __enter__(self) -> ProgressDisplay:
         if self._console.is_terminal:
@@ -70,8 +71,8 @@ class ProgressDisplay:
         """Something that goes on before the first step; on a terminal only as long as it is new."""
         if self._status:
             self._status.update(text)
-        elif time.monotonic() - self._printed >= _SECONDS_BETWEEN_LINES:
-            self._printed = time.monotonic()
+        elif time.monotonic() - self._busy_since >= _SECONDS_BETWEEN_LINES:
+            self._busy_since = time.monotonic()
             self.say(text)
 
     def show(self, progress: Progress) -> None:

@@ -149,7 +149,9 @@ class _Bringing:
             kept = f"{received / 1e6:.1f} MB are kept, run again to go on"
         else:
             kept = "nothing was kept"
-        advice = "" if self._options.from_file else "; check the network or the proxy, or give --mirror or --from-file"
+        advice = "" if self._options.from_file else (
+            "; check the network or the proxy, or bring it with `tfod-zoo download` and --mirror or --from-file"
+        )
         if any(isinstance(failure, NotAsLockedError) for failure in failures):
             advice = "; --update-lock accepts a change on purpose"
         raise ZooError(f"Cannot get {self._model.name}: {reasons}; {kept}{advice}.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
+import os
 from typing import Any
 
 from tfod_zoo.errors import UsageError
@@ -314,8 +315,17 @@ def get_model(name: str) -> ZooModel:
       UnknownModelError: there is none; the message gives the nearest names.
     """
     if name not in _BY_NAME:
-        raise UnknownModelError(f"The zoo has no model {name!r}; {nearest_names(name)}")
+        raise UnknownModelError(_unknown(name))
     return _BY_NAME[name]
+
+
+def _unknown(name: str) -> str:
+    """Where a folder could stand as well as a name, a path is a folder that is missing, or words in the wrong order."""
+    if os.path.isfile(name):
+        return f"{name} is a file, not a model; the model comes first, a name of `tfod-zoo list` or a training folder."
+    if os.sep in name:
+        return f"There is no folder {name}; give one that is there, or a name of `tfod-zoo list`."
+    return f"The zoo has no model {name!r}; {nearest_names(name)}"
 
 
 def nearest_names(text: str, candidates: list[str] | None = None) -> str:
