@@ -68,7 +68,7 @@ def test_a_path_where_a_model_should_be(capsys, tmp_path):
     assert cli.main(["detect", str(photograph), MOBILENET]) == 2
     assert capsys.readouterr().err.startswith(f"tfod-zoo: {photograph} is a file, not a model; the model comes first")
     assert cli.main(["detect", "runs/nothing", str(photograph)]) == 2
-    assert capsys.readouterr().err.startswith("tfod-zoo: There is no folder runs/nothing; give one that is there")
+    assert capsys.readouterr().err.startswith("tfod-zoo: There is no runs/nothing; give a folder that is there")
 
 
 def test_pillows_warning_of_large_pictures_is_not_shown(recwarn):
@@ -190,3 +190,5 @@ class TestDownload:
         assert cli.main(["download", MOBILENET, "--store", str(tmp_path)]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert lines == [f"{MOBILENET}: there already, {folder}", f"next: tfod-zoo benchmark {MOBILENET}"]
+        assert cli.main(["download", MOBILENET, "*_fpn_640*", "--json", "--store", str(tmp_path)]) == 0
+        assert json.loads(capsys.readouterr().out) == {MOBILENET: str(folder)}

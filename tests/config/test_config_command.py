@@ -1,5 +1,6 @@
 """`tfod-zoo config`: what it prints and writes, what it refuses, and how fast."""
 
+import json
 import subprocess
 import sys
 import time
@@ -74,6 +75,10 @@ def test_check_names_what_is_wrong(capsys):
     assert main(["config", "check", str(PIPELINES / f"{OD}.config")]) == 1
     printed = capsys.readouterr()
     assert "train_input_reader.label_map_path is PATH_TO_BE_CONFIGURED" in printed.out and "next" not in printed.err
+    assert main(["config", "check", str(PIPELINES / f"{OD}.config"), "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert not told["ok"] and any("PATH_TO_BE_CONFIGURED" in finding for finding in told["findings"])
+    assert main(["config", OD, "--json"]) == 2
 
 
 @pytest.mark.parametrize(

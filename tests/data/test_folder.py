@@ -190,6 +190,18 @@ def test_the_import_is_not_found_again(root, tmp_path, capsys):
         assert f"{root}/: Pascal VOC, 2 images, 1 classes (dog 2), train 1, val 1" in capsys.readouterr().out
 
 
+def test_an_import_told_to_a_program(root, tmp_path, capsys):
+    voc(root)
+    put(root, "Annotations/lost.xml", xml())
+    put(root, "ImageSets/Main/train.txt", "train\nlost\n")
+    assert main.main(["data", "import", str(root), "--out", str(tmp_path / "out"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["source"], told["images"], told["boxes"]) == ("Pascal VOC", {"train": 1, "val": 1}, {"dog": 2})
+    assert told["images_skipped"] == {"lost": "no image of that name"}
+    assert names_in(told["train_records"]) == {"train"} and names_in(told["eval_records"]) == {"val"}
+    assert read_label_map(told["label_map"]).id_of("dog") == 1
+
+
 @given(names=st.lists(st.text(), min_size=2, unique=True), share=st.floats(0.01, 0.99))
 def test_both_sides_get_something_and_nothing_is_lost(names, share):
     train, val = train_and_val(names, str, share)

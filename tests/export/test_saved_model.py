@@ -1,6 +1,7 @@
 """A SavedModel has the reference's signature, and calling it is calling the model."""
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -123,6 +124,19 @@ def test_another_model_s_export_is_told_apart(boxes, tmp_path):
         assert "misses" in str(error)
     else:
         assert not all(value.agrees for value in differences.values())
+
+
+def test_tensorflow_does_not_talk_of_assets(boxes, tmp_path, caplog):
+    logger = tf.get_logger()
+    before = logger.level
+    logger.setLevel("INFO")  # as it is in a notebook
+    logger.addHandler(caplog.handler)
+    try:
+        export_saved_model(boxes, tmp_path / "out", generated_images()[:1], say=lambda line: None)
+        assert caplog.records == [] and logger.level == logging.INFO
+    finally:
+        logger.removeHandler(caplog.handler)
+        logger.setLevel(before)
 
 
 def test_a_failed_export_leaves_the_one_before(boxes, tmp_path, monkeypatch):

@@ -156,7 +156,7 @@ class TestShowVariables:
 
     def test_of_a_prefix_that_is_not_there(self, tmp_path, capsys):
         code, _, err = run(capsys, "show", tmp_path / "no" / "ckpt-0", "--variables")
-        assert code == 2 and "The zoo has no model" in err
+        assert code == 2 and f"There is no {tmp_path}/no/ckpt-0; give" in err
 
     def test_of_a_model_that_is_not_there(self, tmp_path, capsys):
         code, _, err = run(capsys, "show", NAME, "--variables", "--store", tmp_path)

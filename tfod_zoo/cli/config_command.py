@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="change one field, such as train_config.batch_size=8; may be repeated",
     )
     parser.add_argument("--merge", metavar="FILE", help="merge a fragment of text format into it")
+    parser.add_argument("--json", action="store_true", help="of `check`: what it found as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Writes, prints or checks a pipeline; returns 1 when the check found something."""
     if args.name == _CHECK:
-        return _check(args.file)
+        return _check(args.file, args.json)
+    if args.json:
+        raise UsageError("--json goes with `config check`; a config is text that programs read as it is.")
     if args.file:
         raise UsageError(f'"{args.file}" is one name too many; only `config check` takes a FILE.')
     if args.out and Path(args.out).exists() and not args.force:
@@ -122,10 +126,13 @@ def _next_step(message: Any, args: argparse.Namespace) -> str:
     return train
 
 
-def _check(file: str | None) -> int:
+def _check(file: str | None, as_json: bool) -> int:
     if not file:
         raise UsageError("config check needs the FILE to look over.")
     findings = check_pipeline(read_pipeline(Path(file)))
+    if as_json:
+        print(json.dumps({"file": file, "ok": not findings, "findings": findings}, indent=2))
+        return 1 if findings else 0
     for finding in findings:
         print(f"{file}: {finding}")
     if not findings:

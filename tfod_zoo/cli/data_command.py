@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     found.add_argument("--out", required=True, metavar="DIR", help="where the records and label_map.pbtxt go")
     found.add_argument("--val-share", type=float, metavar="SHARE",
                        help="of the images to evaluate on, where DIR has no split of its own (default 0.2)")
+    found.add_argument("--json", action="store_true", help="print what was written and left out as JSON")
     check = kinds.add_parser("check", help="what is wrong with a data set, and a picture of it; exits with 1 on errors")
     check.add_argument("path", nargs="?", metavar="CONFIG|DIR", help="a pipeline config, or a folder as for import")
     check.add_argument("--records", action="append", default=[], metavar="RECORDS",
@@ -91,19 +93,24 @@ def _import(args: argparse.Namespace) -> int:
     from tfod_zoo.data.splits import VAL_SHARE
     from tfod_zoo.evaluation.progress import ImageProgress
 
-    print(f"reading {args.folder}", flush=True)
+    def say(line: str) -> None:
+        if not args.json:
+            print(line, flush=True)
+
+    say(f"reading {args.folder}")
     val_share = VAL_SHARE if args.val_share is None else args.val_share
     found = find_data(args.folder, val_share, besides=args.out)
-    print(f"importing {found.num_images} images ({found.kind}) into {args.out}", flush=True)
+    say(f"importing {found.num_images} images ({found.kind}) into {args.out}")
     with ImageProgress("import", found.num_images) as progress:
         data = found.import_to(args.out, progress)
-    _print_import(data.report, data)
+    if args.json:
+        print(json.dumps(data.as_dict(), indent=2))
+    else:
+        _print_import(data.report, data)
     return 0
 
 
 def _check(args: argparse.Namespace) -> int:
-    import json
-
     from tfod_zoo.data.check import check_data, count_images
     from tfod_zoo.data.check_target import open_target
     from tfod_zoo.data.contact_sheet import draw_sheet

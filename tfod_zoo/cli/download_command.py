@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 
 from tfod_zoo.cli.list_command import archive_size
 from tfod_zoo.errors import UsageError, ZooError
@@ -23,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from-file", metavar="ARCHIVE", help="take this archive of the one model that is named")
     parser.add_argument("--update-lock", action="store_true",
                         help="accept an archive that is not the one in the store's lock file")
+    parser.add_argument("--json", action="store_true", help="print the folders of those that are there, as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,25 +36,34 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--from-file is one model's archive, but {len(models)} are named; name that one.")
     wanted = [model for model in models if _is_wanted(model, args)]
     failures = _download(wanted, args)
+    if args.json:
+        there = [model.name for model in models if is_downloaded(model.name, args.store)]
+        print(json.dumps({name: str(model_folder(name, args.store)) for name in there}, indent=2))
     for error in failures:
         if error is failures[-1]:
             raise error  # the frame of the command line prints it, and sets the exit code
-        print(error)
-    print(f"next: tfod-zoo benchmark {models[-1].name}")
+        print(error, file=sys.stderr)
+    if not args.json:
+        print(f"next: tfod-zoo benchmark {models[-1].name}")
     return 0
 
 
 def _is_wanted(model: ZooModel, args: argparse.Namespace) -> bool:
     """Whether there is something to do; prints what there is not."""
+
+    def say(line: str) -> None:
+        if not args.json:
+            print(line, flush=True)
+
     if is_downloaded(model.name, args.store):
-        print(f"{model.name}: there already, {model_folder(model.name, args.store)}")
+        say(f"{model.name}: there already, {model_folder(model.name, args.store)}")
         return False
     if not model.archive_url:
         if model.name in args.names:
             return True  # downloading explains it
-        print(f"{model.name}: no archive was ever published, left out")
+        say(f"{model.name}: no archive was ever published, left out")
         return False
-    print(f"{model.name}: {archive_size(model)}", flush=True)
+    say(f"{model.name}: {archive_size(model)}")
     return True
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
@@ -62,6 +63,17 @@ class DataSet:
         """Keypoints of all classes together, as the label map numbers them."""
         items = read_label_map(self.label_map).items
         return max((number + 1 for item in items for number, _ in item.keypoints), default=0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Records, label map, and what was found and left out, as plain JSON types."""
+        report = self.report
+        return {
+            "source": report.source, "label_map": str(self.label_map), "train_records": self.train_records,
+            "eval_records": self.eval_records, "images": report.images, "boxes": dict(report.boxes),
+            "labelled_keypoints": report.keypoints, "boxes_dropped": dict(report.dropped),
+            "boxes_clipped": report.clipped, "keypoint_lists_dropped": dict(report.keypoints_dropped),
+            "images_skipped": dict(report.skipped), "images_turned": report.rotated, "notes": report.notes,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +123,10 @@ def export_saved_model(
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         module = ServingModule(model, input_type)
-        tf.saved_model.save(module, str(unfinished / "saved_model"), signatures={"serving_default": module.__call__})
+        with _without_chatter():
+            tf.saved_model.save(
+                module, str(unfinished / "saved_model"), signatures={"serving_default": module.__call__}
+            )
         write_warm_up(unfinished / "saved_model", (_as_input(image, input_type) for image in images))
         model.save_checkpoint(unfinished / "checkpoint" / "ckpt-0")
         write_config(model, unfinished)
@@ -151,6 +156,18 @@ def export_saved_model(
     worst = max(report["largest_difference"].values())
     say(f"{out / 'saved_model'}: as the model on {len(images)} images (largest difference {worst:.1e})")
     return report
+
+
+@contextlib.contextmanager
+def _without_chatter() -> Iterator[None]:
+    """TensorFlow tells a notebook of "assets", of which there are none, in a folder that is about to be renamed."""
+    logger = tf.get_logger()
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def compare_with_model(

@@ -324,7 +324,7 @@ def _unknown(name: str) -> str:
     if os.path.isfile(name):
         return f"{name} is a file, not a model; the model comes first, a name of `tfod-zoo list` or a training folder."
     if os.sep in name:
-        return f"There is no folder {name}; give one that is there, or a name of `tfod-zoo list`."
+        return f"There is no {name}; give a folder that is there, or a name of `tfod-zoo list`."
     return f"The zoo has no model {name!r}; {nearest_names(name)}"
 
 
