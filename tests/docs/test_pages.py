@@ -27,7 +27,7 @@ from tfod_zoo.cli import main as cli
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {str(path.relative_to(ROOT)): read_page(path) for path in sorted((ROOT / "docs").glob("*.md"))}
 TEXTS = {"README.md": read_page(ROOT / "README.md"), **PAGES}
-SLOW: set[str] = set()  # pages that take more than a minute on two cores
+SLOW = {"docs/benchmarking.md", "docs/fine-tuning.md"}  # pages that take more than a minute on two cores
 RUN = ("sh", "python")
 SHOWN = ("text", "json", "proto")  # languages of blocks that are for reading
 LIMIT = 1800  # seconds a block; one that hangs ends the run, however slow the machine
