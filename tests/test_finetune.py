@@ -36,6 +36,7 @@ def photographs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photographs")
     for name in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (folder / name).mkdir(parents=True)
+    (folder / "boxes.csv").write_text("filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,64,64,cell,8,8,40,32\n")
     lists = {"train": ["a", "b", "c", "d"], "val": ["e", "f"]}
     for split, names in lists.items():
         (folder / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names) + "\n")
@@ -66,13 +67,14 @@ def run(photographs, tmp_path_factory):
     return out, result, lines
 
 
-def test_it_trains_evaluates_and_says_what_it_chose(run):
+def test_it_trains_evaluates_and_says_what_it_chose(run, photographs):
     out, result, lines = run
     assert result.step == 2 and "DetectionBoxes_Precision/mAP" in result.metrics
     config = read_pipeline(out / "pipeline.config")
     assert config.model.center_net.num_classes == 1
     assert config.train_input_reader.label_map_path == str(out / "data" / "label_map.pbtxt")
     assert any("6 images" in line and "cell 6" in line for line in lines)
+    assert f"  {photographs} also holds CSV; not used" in lines
     assert any("batch 4 on 1 CPU" in line and "the recipe: 512" in line for line in lines)
 
 

@@ -97,6 +97,8 @@ def finetune(
             _bring_checkpoint(name, say)
         records = found.import_to(out / "data", on_import)
         say(records.description)
+        for line in records.report.lines()[1:]:
+            say(f"  {line}")
         pipeline = generate_pipeline(
             name,
             hardware=_HARDWARE[device_kind(strategy)],
