@@ -3,6 +3,7 @@
 import argparse
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,6 +66,12 @@ def test_an_import_of_a_moment_is_not_talked_of(capsys):
     with ProgressDisplay() as display:
         display.busy("import: 1 images")
     assert capsys.readouterr().out == ""
+
+
+def test_the_next_step_can_be_pasted():
+    result, lines = SimpleNamespace(step=4, checkpoint="", steps_per_second=0, metrics={}), []
+    train_command.summarize(result, "my run", lines.append)
+    assert lines[-1] == "next: tfod-zoo eval --model-dir 'my run', or tfod-zoo detect 'my run' IMAGES"
 
 
 def test_deterministic_is_tensorflows_own():

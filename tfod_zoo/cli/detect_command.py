@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         raise ZooError(f"{unreadable} of {len(inputs)} could not be read and were left out: they are named above.")
     after = "`tfod-zoo finetune NAME --data FOLDER` teaches classes of your own"
     if Path(args.model).is_dir():
-        after = f"`tfod-zoo serve {args.model}` shows what it finds in images that are dropped on a page"
+        after = f"`tfod-zoo serve {shlex.quote(args.model)}` shows what it finds in images that are dropped on a page"
     say(f"next: look at {places[inputs[0].path]}; {after}")
     return 0
 

@@ -6,6 +6,7 @@ import argparse
 import functools
 import logging
 import os
+import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -222,5 +223,6 @@ def summarize(result: TrainingResult, model_dir: str, say: Callable[[str], None]
         say(f"{per_step:.2f} s a step; 1000 steps take {spoken_duration(1000 * per_step)} here")
     if result.metrics:
         say(f"{main_figures(result.metrics)} on the eval reader; the best checkpoint is in {model_dir}/best")
-    say(f"curves: tensorboard --logdir {model_dir}")
-    say(f"next: tfod-zoo eval --model-dir {model_dir}, or tfod-zoo detect {model_dir} IMAGES")
+    folder = shlex.quote(model_dir)  # to be pasted, spaces and all
+    say(f"curves: tensorboard --logdir {folder}")
+    say(f"next: tfod-zoo eval --model-dir {folder}, or tfod-zoo detect {folder} IMAGES")
