@@ -11,12 +11,14 @@ import tensorflow as tf
 import tfod_zoo
 from tfod_zoo.benchmark.entry import Entry
 from tfod_zoo.benchmark.loading import export_apart
-from tfod_zoo.benchmark.runtimes import PRECISIONS, choose, exported, tensorflow
+from tfod_zoo.benchmark.runtimes import PRECISIONS, SAVED_MODEL, choose, exported, tensorflow
 from tfod_zoo.benchmark.sweep import plan, run_worker
 from tfod_zoo.certification.certificate import generated_images
+from tfod_zoo.cli.main import main
 from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.evaluation.coco import make_detect_step
 from tfod_zoo.export.exported import export_networks
+from tfod_zoo.export.saved_model import ServingModule
 
 MOBILENET = "centernet_mobilenetv2fpn_512x512_coco17_od"
 QUICK = {"weights": "random", "min_calls": 2, "min_seconds": 0.0}
@@ -61,6 +63,29 @@ def test_a_worker_measures_a_runtime_in_its_own_process(runtime, precision):
         assert "export" not in row
 
 
+@pytest.mark.parametrize("form", ["standard", "TFLite-style"])
+def test_a_saved_model_of_somebody_else_is_measured_too(model, tmp_path, form):
+    module = ServingModule(model, "image_tensor")
+    run = module.__call__
+    if form != "standard":
+
+        def unnamed(input):
+            found = model.detect(tf.cast(input, tf.uint8))
+            return {"output_0": found["detection_boxes"], "output_1": found["detection_scores"]}
+
+        run = tf.function(unnamed, input_signature=[tf.TensorSpec([1, 64, 64, 3], tf.float32, name="input")])
+    tf.saved_model.save(module, str(tmp_path / "model" / "saved_model"), signatures={"serving_default": run})
+    folder = str(tmp_path / "model")
+    wrong = ["benchmark", folder, "--runtimes", "tensorflow,saved_model", "--out", str(tmp_path / "out")]
+    assert main(wrong) == 2  # TensorFlow has nothing here to build
+    command = ["benchmark", folder, "--runtimes", "saved_model", "--out", str(tmp_path / "out"), "--dataset", "none"]
+    assert main([*command, "--min-calls", "3", "--min-seconds", "0", "--batch-sizes", "1,2"]) == 1
+    one, two = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
+    assert one["status"] == "ok" and one["timed_calls"] >= 3 and one["entry"]["dataset"] is None and "canvas" not in one
+    assert two["status"] == "failed" and "takes one image" in two["reason"]
+    assert "saved_model" in (tmp_path / "out" / "report.md").read_text()
+
+
 def test_int8_without_data_is_refused(model, tmp_path):
     tfod_zoo.write_pipeline(model.pipeline, tmp_path / "pipeline.config")
     model.save_checkpoint(tmp_path / "ckpt-1")
@@ -70,11 +95,12 @@ def test_int8_without_data_is_refused(model, tmp_path):
 
 def test_runtimes_and_precisions_are_chosen_by_name():
     assert choose("tensorflow,litert", None) == [("tensorflow", "float32"), ("litert", "float32")]
-    assert [name for name, _ in choose("all", None)] == list(PRECISIONS)
+    own = [name for name in PRECISIONS if name != SAVED_MODEL]  # which not every model has
+    assert [name for name, _ in choose("all", None)] == own
     assert choose("tensorflow,litert", "int8,float32") == [
         ("tensorflow", "float32"), ("litert", "int8"), ("litert", "float32"),
     ]  # fmt: skip
-    every = [(name, each) for name, precisions in PRECISIONS.items() for each in precisions]
+    every = [(name, each) for name in own for each in PRECISIONS[name]]
     assert sorted(choose("all", "all")) == sorted(every)
     for wrong in (("torch", None), ("tensorflow", "int8"), ("all", "int7")):
         with pytest.raises(UsageError):

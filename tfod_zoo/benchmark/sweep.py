@@ -26,6 +26,7 @@ from typing import Any
 from tfod_zoo.benchmark.duration import format_duration
 from tfod_zoo.benchmark.entry import Entry, checkpoint_version
 from tfod_zoo.benchmark.machine import describe_machine
+from tfod_zoo.benchmark.runtimes import SAVED_MODEL
 from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.zoo.registry import get_model, list_models
 
@@ -37,15 +38,18 @@ _PATTERN_CHARACTERS = "*?["
 Row = dict[str, Any]
 
 
-def expand_models(patterns: Sequence[str]) -> list[str]:
+def expand_models(patterns: Sequence[str], saved_models: bool = False) -> list[str]:
     """Zoo names, patterns over them and folders of trained models -> names and folders, each once, in order.
+
+    With `saved_models` a folder of a SavedModel alone will do.
 
     Raises:
         UsageError: a pattern without a match, a name that is no model, a folder without a pipeline.config.
     """
     models: list[str] = []
     for pattern in patterns:
-        if (Path(pattern) / "pipeline.config").is_file():
+        here = Path(pattern)
+        if (here / "pipeline.config").is_file() or (saved_models and any(here.rglob("saved_model.pb"))):
             models.append(str(Path(pattern).resolve()))
         elif Path(pattern).is_dir() and pattern not in list_models():
             raise UsageError(f"{pattern} is a folder without pipeline.config; give a zoo model's name or a model_dir.")
@@ -70,7 +74,8 @@ def plan(
 ) -> list[Entry]:
     """The entries of a sweep, `runtimes` being pairs with a precision.
 
-    mAP does not depend on the batch size: the first of `batch_sizes` measures it for all.
+    mAP does not depend on the batch size: the first of `batch_sizes` measures it for all. Of a SavedModel it is not
+    measured: `certify` tells whether it is the model.
     """
     entries = []
     for model in models:
@@ -79,7 +84,7 @@ def plan(
         version = checkpoint_version(folder) if folder not in ("zoo", "random") else None
         for input_size, (runtime, precision) in itertools.product(input_sizes, runtimes):
             for batch_size in dict.fromkeys(batch_sizes):
-                measured_on = dataset if batch_size == batch_sizes[0] else None
+                measured_on = dataset if batch_size == batch_sizes[0] and runtime != SAVED_MODEL else None
                 entries.append(
                     Entry(model, batch_size=batch_size, input_size=input_size, dataset=measured_on, runtime=runtime,
                           precision=precision, weights_version=version, **options)

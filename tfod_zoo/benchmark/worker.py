@@ -21,6 +21,7 @@ from typing import Any
 import tfod_zoo
 from tfod_zoo.benchmark.entry import Entry
 from tfod_zoo.benchmark.loading import export_apart, load_model
+from tfod_zoo.benchmark.runtimes import SAVED_MODEL
 from tfod_zoo.errors import ZooError, reason_of
 from tfod_zoo.export import formats
 from tfod_zoo.export.formats import REPORT
@@ -52,34 +53,38 @@ def _measure(
 
     from tfod_zoo.benchmark import machine, operations, picture, timing
     from tfod_zoo.benchmark.runtimes import exported as another
-    from tfod_zoo.benchmark.runtimes import tensorflow
+    from tfod_zoo.benchmark.runtimes import saved_model, tensorflow
 
     before = machine.peak_memory_bytes()
     if entry.threads:
         tf.config.threading.set_intra_op_parallelism_threads(entry.threads)
-    if exported is None:
+    model = detect_step = None
+    if entry.runtime == SAVED_MODEL:
+        detect = saved_model.load(entry)
+    elif exported is None:
         model = load_model(entry)
-        loaded = tensorflow.load(model, entry.runtime, entry.precision)
+        detect, detect_step = tensorflow.load(model, entry.runtime, entry.precision)
     else:
         model = tfod_zoo.build(tfod_zoo.read_pipeline(exported / "pipeline.config"))
-        loaded = another.load(model, exported, entry.threads)
+        detect, detect_step = another.load(model, exported, entry.threads)
     images = np.repeat(picture.photograph_like()[None], entry.batch_size, axis=0)
     timed = timing.time_calls(
-        lambda: loaded.detect(images), min_calls=entry.min_calls, min_seconds=entry.min_seconds
+        lambda: detect(images), min_calls=entry.min_calls, min_seconds=entry.min_seconds
     )
     row: dict[str, Any] = {
         "device": _device_name(tf),
         **({"export": json.loads((exported / REPORT).read_text())} if exported else {}),
         "picture": f"uint8 {picture.HEIGHT}x{picture.WIDTH}x3",
-        "canvas": list(model.input_shape_hw),
         **timed.summary(entry.batch_size),
         "peak_memory_mib": machine.peak_memory_bytes() / 2**20,
         "memory_before_model_mib": before / 2**20,
-        "parameters": sum(int(np.prod(variable.shape)) for variable in model.trainable_variables),
-        "gflop": operations.network_operations(model) / 1e9,
     }
+    if model is not None:
+        row["canvas"] = list(model.input_shape_hw)
+        row["parameters"] = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
+        row["gflop"] = operations.network_operations(model) / 1e9
     if entry.dataset:
-        row.update(_evaluate(model, loaded.detect_step, entry, on_images, matches))
+        row.update(_evaluate(model, detect_step, entry, on_images, matches))
     return row
 
 

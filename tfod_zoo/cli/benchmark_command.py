@@ -15,6 +15,7 @@ tfod-zoo benchmark centernet_mobilenetv2fpn_512x512_coco17_od --weights random
   tfod-zoo benchmark '*' --weights random --time-budget 2h --report sweep/
   tfod-zoo benchmark runs/cells --dataset config
   tfod-zoo benchmark runs/cells --runtimes tensorflow,openvino --precisions all --dataset config
+  tfod-zoo benchmark exported/ --runtimes tensorflow,saved_model
   tfod-zoo benchmark compare before/ after/ --tolerance 5%"""
 
 
@@ -35,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-sizes", default="1", metavar="N,N", help="images a call (default 1)")
     parser.add_argument("--input-sizes", metavar="N,HxW", help="canvas sizes in place of the config's")
     parser.add_argument("--runtimes", default="tensorflow", metavar="R,R",
-                        help=f"what runs the models: all, {', '.join(PRECISIONS)} (default tensorflow)")
+                        help=f"what runs the models: {', '.join(PRECISIONS)}, or all, which leaves out saved_model: "
+                             "the one in the model's folder, whoever wrote it (default tensorflow)")
     parser.add_argument("--precisions", metavar="P,P",
                         help="all, or names such as float32,bfloat16,int8, of those that a runtime has (default: "
                              "float32)")
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from tfod_zoo.benchmark.input_size import parse_input_size
     from tfod_zoo.benchmark.report import markdown_table, share_metrics, write_reports
     from tfod_zoo.benchmark.roofline import measure_peaks
-    from tfod_zoo.benchmark.runtimes import choose
+    from tfod_zoo.benchmark.runtimes import SAVED_MODEL, choose
     from tfod_zoo.benchmark.sweep import (
         RESULTS_FILE,
         TimeBudget,
@@ -88,8 +90,10 @@ def run(args: argparse.Namespace) -> int:
     budget = TimeBudget(parse_duration(args.time_budget) if args.time_budget else None)
     out = args.out or args.report or "benchmark"
     reports = args.report or out
+    runtimes = choose(args.runtimes, args.precisions)
+    models = expand_models(args.models, saved_models={runtime for runtime, _ in runtimes} == {SAVED_MODEL})
     entries = plan(
-        expand_models(args.models), runtimes=choose(args.runtimes, args.precisions), batch_sizes=batch_sizes,
+        models, runtimes=runtimes, batch_sizes=batch_sizes,
         input_sizes=input_sizes, dataset=args.dataset,
         weights=args.weights, label_map=args.label_map, limit=args.limit, min_calls=args.min_calls,
         min_seconds=args.min_seconds, store=args.store, threads=args.threads,
