@@ -1,9 +1,14 @@
-"""What the whole run needs: memory that does not grow with every network that a test builds."""
+"""What the whole run needs: the same random examples each time, and memory that does not grow with every network."""
 
 import gc
 import sys
 
 import pytest
+from hypothesis import settings
+
+# A run that passes here passes elsewhere; `--hypothesis-profile default` looks for examples that nobody has seen.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="module", autouse=True)

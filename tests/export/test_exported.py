@@ -102,7 +102,7 @@ def test_each_format_and_precision_is_loaded_again_and_compared(boxes, tmp_path,
 def test_two_stages_are_two_networks(two_stages, tmp_path, format):
     needed(format, "float32")
     folder = export_networks(two_stages, tmp_path, IMAGES, format=format, say=quiet)
-    assert {path.stem for path in folder.iterdir()} == {"proposals", "boxes", "pipeline", "export"}
+    assert {path.stem for path in folder.iterdir()} == {"proposals", "boxes", "pipeline", "label_map", "export"}
     run = load_networks(folder)
     found = detector(two_stages, run)(IMAGES[1][None])
     for key, value in two_stages.detect(IMAGES[1][None]).items():

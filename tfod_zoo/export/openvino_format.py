@@ -46,7 +46,8 @@ def load(folder: Path, networks: Mapping[str, str], threads: int) -> RunNetwork:
             computes = _COMPUTES[networks[name]] if has_bfloat16 else "f32"
             options = {"INFERENCE_PRECISION_HINT": computes, "PERFORMANCE_HINT": "LATENCY", **limit}
             compiled[key] = core.compile_model(model, "CPU", options)
-        results = compiled[key](pixels)
+        # Without copies: what comes out is read before the next call, which overwrites it.
+        results = compiled[key](pixels, share_inputs=True, share_outputs=True)
         return [results[i] for i in range(len(results))]
 
     return run
