@@ -11,7 +11,7 @@ from typing import Any
 from tfod_zoo.config.check import check_pipeline
 from tfod_zoo.config.generate import HARDWARE, PLACEHOLDER, described, generate_pipeline
 from tfod_zoo.config.label_map import read_label_map
-from tfod_zoo.config.pipeline import apply_override, merge_text, read_pipeline, write_text
+from tfod_zoo.config.pipeline import apply_override, merge_text, read_pipeline, read_text, write_text
 from tfod_zoo.errors import UsageError
 from tfod_zoo.zoo.registry import get_model
 from tfod_zoo.zoo.store import is_downloaded
@@ -86,11 +86,7 @@ def run(args: argparse.Namespace) -> int:
         image_size=args.image_size,
     )
     if args.merge:
-        try:
-            fragment = Path(args.merge).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not a text file"
-            raise UsageError(f"{args.merge} cannot be read ({reason}); give a fragment in text format.") from error
+        fragment = read_text(args.merge, "a fragment in text format", UsageError)
         merge_text(message, fragment, args.merge)
     for override in args.overrides:
         apply_override(message, override)

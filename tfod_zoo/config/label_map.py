@@ -10,8 +10,8 @@ from etils.epath import Path
 from google.protobuf import text_format
 
 from tfod_zoo.config import schema
-from tfod_zoo.config.pipeline import write_text
-from tfod_zoo.errors import ZooError, reason_of
+from tfod_zoo.config.pipeline import read_text, write_text
+from tfod_zoo.errors import ZooError
 
 _MAPS = Path(str(files("tfod_zoo.config"))) / "label_maps"
 # COCO's 80 classes under their ids 1 to 90.
@@ -89,14 +89,7 @@ def read_label_map(path: str | os.PathLike, allow_gaps: bool = True) -> LabelMap
       LabelMapError: it cannot be read or parsed, has no class, repeats an id, a name or a keypoint, or has a negative
         id, a class 0 that is not background, or a gap that is not allowed; names the file and line.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise LabelMapError(f"{path} cannot be read (it is not a text file); give a label map (.pbtxt).") from error
-    except Exception as error:  # of an object store TensorFlow's, which this room does not import, or another client's
-        raise LabelMapError(
-            f"{path} cannot be read ({reason_of(error)}); give the path of a label map (.pbtxt)."
-        ) from error
+    text = read_text(path, "a label map (.pbtxt)", LabelMapError)
     message = schema.message_class("StringIntLabelMap")()
     try:
         text_format.Merge(text, message)

@@ -45,16 +45,8 @@ def read_pipeline(path_or_text: str | os.PathLike) -> Any:
     message = schema.message_class("TrainEvalPipelineConfig")()
     if isinstance(path_or_text, str) and ("{" in path_or_text or "\n" in path_or_text or not path_or_text.strip()):
         return merge_text(message, path_or_text, "the text")
-    path = Path(path_or_text)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise PipelineError(f"{path} is not a text file (byte {error.start}); give a pipeline.config.") from error
-    except Exception as error:  # of an object store TensorFlow's, which this room does not import, or another client's
-        raise PipelineError(
-            f"{path} cannot be read ({reason_of(error)}); give the path of a pipeline.config."
-        ) from error
-    return merge_text(message, text, str(path))
+    text = read_text(path_or_text, "a pipeline.config", PipelineError)
+    return merge_text(message, text, os.fspath(path_or_text))
 
 
 def merge_text(message: Any, text: str, source: str = "the fragment") -> Any:
@@ -211,6 +203,25 @@ def write_pipeline(message: Any, path: str | os.PathLike) -> None:
       PipelineError: the folder cannot be written, or the disk is full.
     """
     write_text(path, pipeline_text(message))
+
+
+def read_text(path: str | os.PathLike, what: str, error: type[ZooError]) -> str:
+    """A text file on a disk or in an object store.
+
+    Args:
+      path: of the file.
+      what: the file should be, for the message.
+      error: the class of what is raised.
+
+    Raises:
+      ZooError: of the class `error`: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as failure:
+        raise error(f"{path} is not a text file (byte {failure.start}); give {what}.") from failure
+    except Exception as failure:  # an object store's are TensorFlow's, which this room does not import, or its client's
+        raise error(f"{path} cannot be read ({reason_of(failure)}); give the path of {what}.") from failure
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
