@@ -1,6 +1,7 @@
 """One command from a folder of images to a measured detector."""
 
 import argparse
+import json
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tfod_zoo.cli import finetune_command
+from tfod_zoo.cli.main import main
 from tfod_zoo.config.generate import generate_pipeline
 from tfod_zoo.config.pipeline import read_pipeline
 from tfod_zoo.data.errors import DataError
@@ -96,6 +98,16 @@ def test_the_same_call_goes_on_and_another_is_refused(run, photographs):
     assert not any(line.startswith("batch") for line in lines)
     with pytest.raises(UsageError, match="holds the fine-tuning of"):
         finetune("centernet_hg104_512x512_coco17_tpu-8", photographs, out, steps=3)
+
+
+def test_a_program_can_read_what_came_of_it(run, photographs, capsys):
+    out, _, _ = run
+    assert main(["finetune", NAME, "--data", str(photographs), "--out", str(out), "--steps", "4", "--json"]) == 0
+    said = capsys.readouterr()
+    result = json.loads(said.out)
+    assert result["step"] == 4 and result["checkpoint"] == str(out / "ckpt-4") and result["model_dir"] == str(out)
+    assert "DetectionBoxes_Precision/mAP" in result["metrics"]
+    assert "going on from" in said.err
 
 
 def test_one_image_that_does_not_fit_is_an_error(photographs, tmp_path):

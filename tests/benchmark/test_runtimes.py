@@ -64,7 +64,7 @@ def test_a_worker_measures_a_runtime_in_its_own_process(runtime, precision):
 
 
 @pytest.mark.parametrize("form", ["standard", "TFLite-style"])
-def test_a_saved_model_of_somebody_else_is_measured_too(model, tmp_path, form):
+def test_a_saved_model_of_somebody_else_is_measured_too(model, tmp_path, capsys, form):
     module = ServingModule(model, "image_tensor")
     run = module.__call__
     if form != "standard":
@@ -79,10 +79,13 @@ def test_a_saved_model_of_somebody_else_is_measured_too(model, tmp_path, form):
     wrong = ["benchmark", folder, "--runtimes", "tensorflow,saved_model", "--out", str(tmp_path / "out")]
     assert main(wrong) == 2  # TensorFlow has nothing here to build
     command = ["benchmark", folder, "--runtimes", "saved_model", "--out", str(tmp_path / "out"), "--dataset", "none"]
-    assert main([*command, "--min-calls", "3", "--min-seconds", "0", "--batch-sizes", "1,2"]) == 1
+    capsys.readouterr()
+    assert main([*command, "--min-calls", "3", "--min-seconds", "0", "--batch-sizes", "1,2", "--json"]) == 1
+    printed = json.loads(capsys.readouterr().out)
     one, two = [json.loads(line) for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()]
     assert one["status"] == "ok" and one["timed_calls"] >= 3 and one["entry"]["dataset"] is None and "canvas" not in one
     assert two["status"] == "failed" and "takes one image" in two["reason"]
+    assert printed == [one, two]
     assert "saved_model" in (tmp_path / "out" / "report.md").read_text()
 
 

@@ -194,11 +194,13 @@ def test_saved_model_of_2020_on_the_users_images(exports, tmp_path, capsys):
 
 
 def test_saved_model_of_other_weights_differs(exports, tmp_path, capsys):
-    code, certificate = certificate_of(exports["other"], tmp_path)
+    code, certificate = certificate_of(exports["other"], tmp_path, "--json")
     assert code == 1 and certificate["verdict"] == "differs"
     outputs = certificate["outputs"]
     assert not outputs["detection_boxes"]["agrees"] and outputs["detection_scores"]["agrees"]
-    assert "our network differs from the archive's SavedModel" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "our network differs from the archive's SavedModel" in said.err
+    assert json.loads(said.out) == {NAME: certificate}
 
 
 @pytest.mark.parametrize(

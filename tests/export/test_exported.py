@@ -199,10 +199,13 @@ def test_the_command_writes_what_it_can_and_names_what_it_refuses(tmp_path, caps
     monkeypatch.setitem(formats._RUNS, "openvino", ("no_such_package",))
     monkeypatch.setitem(formats._RUNS, "onnx", ("no_such_package",))
     command = ["export", str(tmp_path / "model"), "--out", str(out), "--format", "all"]
-    assert main([*command, "--precision", "float32"]) == 1
-    said = capsys.readouterr().out
-    assert "refused: onnx float32: onnx needs the package no_such_package" in said
-    assert "2 of 3 exports were refused" in said
+    assert main([*command, "--precision", "float32", "--json"]) == 1
+    said = capsys.readouterr()
+    assert "refused: onnx float32: onnx needs the package no_such_package" in said.err
+    assert "2 of 3 exports were refused" in said.err
+    result = json.loads(said.out)
+    assert result["written"] == [{"format": "litert", "precision": "float32", "folder": f"{out}/litert_float32"}]
+    assert [each["format"] for each in result["refused"]] == ["openvino", "onnx"]
     assert [path.name for path in out.iterdir()] == ["litert_float32"]
     # int8 is fitted to images: without any it is wrong use to ask for it, and not part of "all".
     assert main([*command, "--precision", "int8"]) == 2

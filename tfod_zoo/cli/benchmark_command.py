@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", metavar="DIR",
                         help="folder of the reports: report.html, report.md, results.csv (default: that of --out)")
     parser.add_argument("--store", help="folder of the zoo's archives")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON, and nothing else")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -128,6 +129,7 @@ def run(args: argparse.Namespace) -> int:
         entries, out, on_row=on_row, on_start=on_start, measure=measure, peaks=peaks, budget=budget,
         command=args.command_line,
     )
+    args.result = rows
     written = write_reports(rows, reports)
     print("\n" + markdown_table(share_metrics(rows)) + "\n")
     print("written: " + ", ".join(str(path) for path in [Path(out) / RESULTS_FILE, *written]))

@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="DIR", help="jpg and png files to compare on (default: generated)")
     parser.add_argument("--output", metavar="DIR", default=".", help="where NAME.certificate.json goes (default: here)")
     parser.add_argument("--store", metavar="DIR", help="folder of the zoo's archives")
+    parser.add_argument("--json", action="store_true", help="print the certificates as JSON, and nothing else")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,11 +34,12 @@ def run(args: argparse.Namespace) -> int:
 
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
-    differ = []
+    args.result, differ = {}, []
     for text, name in models:
         with _folder(text, name, args.store) as folder:
             print(f"{name}: running its SavedModel and our network", flush=True)
             certificate = certify(name, folder, images or generated_images(), args.images or "generated")
+        args.result[name] = certificate
         path = output / f"{name}.certificate.json"
         path.write_text(json.dumps(certificate, indent=2) + "\n", encoding="utf-8")
         print(one_line(certificate))

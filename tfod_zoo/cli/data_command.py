@@ -26,6 +26,7 @@ tfod-zoo data import bccd --out cells
   tfod-zoo data shapes --out shapes --image-size 192"""
 
 _BOX_MODEL = "centernet_mobilenetv2fpn_512x512_coco17_od"
+_KEYPOINT_MODEL = "centernet_mobilenetv2fpn_512x512_coco17_kpts"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -205,7 +206,7 @@ def _print_import(report: ImportReport, data: DataSet | None = None) -> None:
         print(written)
     print(report.label_map)
     records = list(report.records.values())
-    model = "centernet_mobilenetv2fpn_512x512_coco17_kpts" if report.keypoints else _BOX_MODEL
+    model = _KEYPOINT_MODEL if report.keypoints else _BOX_MODEL
     flags = [f"--train-records '{one}'" for one in (data.train_records if data else records[:1])]
     flags += [f"--eval-records '{one}'" for one in (data.eval_records if data else records[-1:])]
     print(f"next: tfod-zoo config {model} --label-map {report.label_map} {' '.join(flags)} --out pipeline.config")
@@ -228,7 +229,7 @@ def _shapes(args: argparse.Namespace) -> int:
     print(validation)
     print(label_map)
     print(
-        f"next: tfod-zoo config {_BOX_MODEL} "
+        f"next: tfod-zoo config {_KEYPOINT_MODEL if args.keypoints else _BOX_MODEL} "
         f"--label-map {label_map} --train-records '{train}' --eval-records '{validation}' --out pipeline.config"
     )
     return 0

@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label-map", metavar="FILE", help="the data's label map, in place of the config's")
     parser.add_argument("--limit", type=int, metavar="N", help="measure mAP on the first N images only")
     parser.add_argument("--store", metavar="DIR", help="folder of the zoo's archives")
+    parser.add_argument("--json", action="store_true", help="print what was written and what refused as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,9 +68,11 @@ def run(args: argparse.Namespace) -> int:
     if labelled:
         given = given or first_images(labelled.pipeline, _CALIBRATION_IMAGES)
     images = given[:_COMPARED_IMAGES] or generated_images()
-    refused: list[str] = []
+    written: list[dict[str, str]] = []
+    refused: list[dict[str, str]] = []
+    args.result = {"written": written, "refused": refused}
     for format, precision in wanted:
-        print(f"{made_of}: converting to {format} {precision}".rstrip(), flush=True)
+        print(f"{made_of}: converting to {_title(format, precision)}", flush=True)
         try:
             if format == SAVED_MODEL:
                 export_saved_model(model, args.out, images, input_type=args.input_type, made_of=made_of)
@@ -79,19 +82,27 @@ def run(args: argparse.Namespace) -> int:
                     labelled=labelled, lenient=not trained,
                 )  # fmt: skip
         except ZooError as error:
+            refused.append({"format": format, "precision": precision, "reason": str(error)})
             if len(wanted) == 1:
                 raise
-            refused.append(f"{format} {precision}".rstrip())
-            print(f"refused: {refused[-1]}: {error}", flush=True)
+            print(f"refused: {_title(format, precision)}: {error}", flush=True)
+        else:
+            folder = SAVED_MODEL if format == SAVED_MODEL else f"{format}_{precision}"
+            written.append({"format": format, "precision": precision, "folder": f"{args.out}/{folder}"})
     if refused:
-        print(f"{len(refused)} of {len(wanted)} exports were refused, reasons above: {', '.join(refused)}.")
+        names = ", ".join(_title(each["format"], each["precision"]) for each in refused)
+        print(f"{len(refused)} of {len(wanted)} exports were refused, reasons above: {names}.")
         return 1
-    format, precision = wanted[-1]
-    if format == SAVED_MODEL:
-        print(f"next: tf.saved_model.load('{args.out}/saved_model'), or tfod-zoo benchmark {args.out}")
+    folder = written[-1]["folder"]
+    if written[-1]["format"] == SAVED_MODEL:
+        print(f"next: tf.saved_model.load('{folder}'), or tfod-zoo benchmark {args.out}")
     else:
-        print(f"next: tfod_zoo.export.exported.load_exported('{args.out}/{format}_{precision}')(images)")
+        print(f"next: tfod_zoo.export.exported.load_exported('{folder}')(images)")
     return 0
+
+
+def _title(format: str, precision: str) -> str:
+    return f"{format} {precision}".rstrip()
 
 
 def _labelled(args: argparse.Namespace, model: Any) -> Any:

@@ -65,4 +65,5 @@ def run(args: argparse.Namespace) -> int:
             **train_command.run_options(args),
         )
         train_command.summarize(result, out, display.say)
+    args.result = train_command.as_json(result) | {"model_dir": out}
     return 0

@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import difflib
 import importlib
+import json
 import os
 import shlex
 import sys
@@ -38,6 +39,8 @@ _DEBUG_HELP = "show the trace of an error"
 _QUIET_HELP = "no progress; of commands that do something nothing but errors, of `list` the names alone"
 # What these print is about what they do; the others' output is what was asked for.
 _DOING = ("certify", "detect", "download", "export", "benchmark", "finetune", "quickstart", "train")
+# Of these, those that leave in `args.result` what --json prints; what they say on the way goes to standard error then.
+_RESULTS = ("certify", "export", "benchmark", "finetune", "train")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -112,10 +115,18 @@ def _run(arguments: list[str], quiet: bool) -> int:
     args = _parse(parser, own)
     args.quiet = quiet
     args.command_line = shlex.join(["tfod-zoo", *arguments])
-    if not quiet or name not in _DOING or getattr(args, "json", False):
-        return command.run(args)
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        return command.run(args)
+    as_json = getattr(args, "json", False)
+    gives_result = as_json and name in _RESULTS
+    with open(os.devnull, "w") as nowhere:
+        told = sys.stderr if gives_result else sys.stdout
+        if quiet and name in _DOING and (gives_result or not as_json):
+            told = nowhere
+        try:
+            with contextlib.redirect_stdout(told):
+                return command.run(args)
+        finally:  # of what failed after a part of it, that part
+            if gives_result and hasattr(args, "result"):
+                print(json.dumps(args.result, indent=2))
 
 
 def _module(name: str) -> ModuleType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import logging
 import os
@@ -87,6 +88,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--deterministic", action="store_true", help="kernels that add up in a fixed order; a run repeats to the bit"
     )
+    parser.add_argument(
+        "--json", action="store_true", help="print checkpoint, metrics, losses and pace as JSON, and nothing else"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -95,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.compare_with and args.schedule != "alternating":
         raise UsageError("--compare-with goes with --schedule alternating; add that, or leave it out.")
+    if args.json and args.dry_run:
+        raise UsageError("--json gives the results of a run, and --dry-run has none; leave one of them out.")
     if not args.model_dir and not args.dry_run:
         raise UsageError("give --model-dir DIR, where the run goes, or --dry-run.")
     pipeline = read_pipeline(args.pipeline)
@@ -138,6 +144,7 @@ def run(args: argparse.Namespace) -> int:
             **run_options(args),
         )
         summarize(result, args.model_dir, display.say)
+    args.result = as_json(result) | {"model_dir": args.model_dir}
     return 0
 
 
@@ -210,6 +217,11 @@ def plan(pipeline: Any, steps: int | None, model_dir: str | None, strategy: Any)
         f"data {records}; batch {config.batch_size} on {described(strategy)}",
         f"to step {steps or config.num_steps} with {optimizer}" + (f"; into {model_dir}" if model_dir else ""),
     ]
+
+
+def as_json(result: TrainingResult) -> dict[str, Any]:
+    """All of a run's result but the model itself, which is in its folder."""
+    return {field.name: getattr(result, field.name) for field in dataclasses.fields(result) if field.name != "model"}
 
 
 def summarize(result: TrainingResult, model_dir: str, say: Callable[[str], None]) -> None:
