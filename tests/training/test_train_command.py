@@ -49,7 +49,9 @@ def test_progress_reads_as_a_sentence():
     assert Progress(1, 10, 2.0).line() == "step 1 of 10  loss 2"
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(45, "45 seconds"), (600, "10 minutes"), (9000, "2.5 hours")])
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "1 second"), (45, "45 seconds"), (600, "10 minutes"), (9000, "2.5 hours")]
+)
 def test_durations(seconds, words):
     assert spoken_duration(seconds) == words
 
@@ -58,6 +60,7 @@ def test_plain_output_prints_the_last_step_and_little_else(capsys):
     with ProgressDisplay() as display:
         for step in range(1, 101):
             display.show(Progress(step, 100, 1.0))
+        display.show(Progress(100, 100, 1.5))  # again, with the loop that it ends
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["step 1 of 100  loss 1", "step 100 of 100  loss 1"]
 

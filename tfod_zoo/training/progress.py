@@ -35,8 +35,10 @@ class Progress:
 
 def spoken_duration(seconds: float) -> str:
     """`40 seconds`, `9 minutes`, `3.5 hours`, for a reader rather than a table."""
+    if seconds < 1.5:
+        return "1 second"
     if seconds < 90:
-        return f"{max(seconds, 1):.0f} seconds"
+        return f"{seconds:.0f} seconds"
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} minutes"
     return f"{seconds / 3600:.1f} hours"
@@ -48,7 +50,7 @@ class ProgressDisplay:
     def __init__(self, console: Console | None = None):
         self._console = console or Console(highlight=False, soft_wrap=True)
         self._status: Status | None = None
-        self._printed = 0.0
+        self._printed, self._shown = 0.0, -1
         self._busy_since = time.monotonic()
 
     def __enter__(self) -> ProgressDisplay:
@@ -77,6 +79,9 @@ class ProgressDisplay:
 
     def show(self, progress: Progress) -> None:
         """Renews the line; where there is no terminal, prints it at the end and every now and then."""
+        if progress.step == self._shown:
+            return  # told twice of one step: the last, by itself and with the loop that it ends
+        self._shown = progress.step
         if self._status:
             self._status.update(progress.line())
             if progress.step == progress.steps:
