@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfod_zoo.export.networks import traced
 from tfod_zoo.modeling.detection_model import Network, RunNetwork
 
 # What is left to floating point. A processor with bfloat16 matrix units would otherwise compute all of it so, unasked.
 _COMPUTES = {"float32": "f32", "float16": "f32", "bfloat16": "bf16", "int8": "bf16"}
+
+_ALIGNMENT = 64  # bytes, of TensorFlow's tensors where a processor has AVX-512
 
 
 def convert(name: str, network: Network, folder: Path, precision: str, inputs: Sequence[np.ndarray]) -> None:
@@ -37,7 +40,7 @@ def load(folder: Path, networks: Mapping[str, str], threads: int) -> RunNetwork:
     limit = {"INFERENCE_NUM_THREADS": threads} if threads else {}
     compiled: dict[tuple[str, tuple[int, ...]], Any] = {}
 
-    def run(name: str, inputs: Any) -> list[np.ndarray]:
+    def run(name: str, inputs: Any) -> list[tf.Tensor]:
         pixels = np.ascontiguousarray(inputs)
         key = (name, pixels.shape)
         if key not in compiled:
@@ -48,6 +51,13 @@ def load(folder: Path, networks: Mapping[str, str], threads: int) -> RunNetwork:
             compiled[key] = core.compile_model(model, "CPU", options)
         # Without copies: what comes out is read before the next call, which overwrites it.
         results = compiled[key](pixels, share_inputs=True, share_outputs=True)
-        return [results[i] for i in range(len(results))]
+        return [_as_tensor(results[i]) for i in range(len(results))]
 
     return run
+
+
+def _as_tensor(array: np.ndarray) -> tf.Tensor:
+    """The array for TensorFlow as it lies in memory, where it lies so that TensorFlow does not end the process."""
+    if array.ctypes.data % _ALIGNMENT:
+        return tf.constant(array)
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
