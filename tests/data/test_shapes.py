@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tfod_zoo.cli.main import main
 from tfod_zoo.config.label_map import read_label_map
 from tfod_zoo.data.errors import DataError
 from tfod_zoo.data.input_pipeline import build_dataset, count_examples
@@ -95,6 +96,14 @@ def test_keypoints_lie_on_the_shape(number):
         assert top[0] < centre[0] < bottom[0] and left[1] < centre[1] < right[1]
         if CLASSES[shape.label] in ("circle", "cross"):
             np.testing.assert_allclose((top + bottom) / 2, centre, atol=1e-6)
+
+
+@pytest.mark.parametrize(("more", "model"), [((), "od"), (("--keypoints", "star"), "kpts")])
+def test_the_next_step_has_a_model_for_them(tmp_path, capsys, more, model):
+    few = ["--train", "1", "--validation", "1", "--image-size", "64"]
+    assert main(["data", "shapes", "--out", str(tmp_path), *few, *more]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"next: tfod-zoo config centernet_mobilenetv2fpn_512x512_coco17_{model} --label-map")
 
 
 def test_names_that_cannot_be(tmp_path, pipeline_of):
