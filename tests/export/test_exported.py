@@ -21,6 +21,7 @@ BOXES = "centernet_mobilenetv2fpn_512x512_coco17_od"
 KEYPOINTS = "centernet_mobilenetv2fpn_512x512_coco17_kpts"
 TWO_STAGES = "faster_rcnn_resnet50_v1_640x640_coco17_tpu-8"
 PYRAMID = "faster_rcnn_resnet50_v1_fpn_640x640_coco17_tpu-8"
+DECONVOLUTIONS = "centernet_resnet50_v2_512x512_kpts_coco17_tpu-8"
 IMAGES = generated_images()[:2]
 
 
@@ -96,6 +97,17 @@ def test_each_format_and_precision_is_loaded_again_and_compared(boxes, tmp_path,
     if precision == "float32":
         np.testing.assert_allclose(found["detection_scores"], wanted["detection_scores"], atol=1e-4)
         np.testing.assert_array_equal(found["detection_classes"][:, :5], wanted["detection_classes"][:, :5])
+
+
+@pytest.mark.parametrize("format", formats.PRECISIONS)
+def test_a_network_has_its_own_outputs_and_no_others(tmp_path, format):
+    """OpenVINO's converter adds the batch sizes that transposed convolutions are given."""
+    needed(format, "float32")
+    model = small(DECONVOLUTIONS)
+    folder = export_networks(model, tmp_path, IMAGES[:1], format=format, say=quiet)
+    outputs = load_networks(folder)("heads", model.to_canvas(IMAGES[0][None])[0])
+    wanted = model.networks["heads"].call(model.to_canvas(IMAGES[0][None])[0])
+    assert [tuple(one.shape) for one in outputs] == [tuple(one.shape) for one in wanted]
 
 
 @pytest.mark.parametrize("format", formats.PRECISIONS)

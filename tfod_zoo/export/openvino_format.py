@@ -22,7 +22,13 @@ def convert(name: str, network: Network, folder: Path, precision: str, inputs: S
     """Writes a network; int8 quantises it by what `inputs` make of it."""
     import openvino
 
-    converted = openvino.convert_model(traced(network, None).get_concrete_function())
+    function = traced(network, None).get_concrete_function()
+    converted = openvino.convert_model(function)
+    wanted = {output.name for output in function.outputs}
+    for result in converted.get_results():
+        # It makes outputs of what nothing uses, too: the batch size that a transposed convolution was given.
+        if not wanted & result.output(0).get_names():
+            converted.remove_result(result)
     if precision == "int8":
         import nncf
 
