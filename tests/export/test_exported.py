@@ -215,6 +215,7 @@ def test_the_command_writes_what_it_can_and_names_what_it_refuses(tmp_path, caps
     said = capsys.readouterr()
     assert "refused: onnx float32: onnx needs the package no_such_package" in said.err
     assert "2 of 3 exports were refused" in said.err
+    assert f"{tmp_path / 'model'}: converting to litert float32" in said.err  # a folder's own weights
     result = json.loads(said.out)
     assert result["written"] == [{"format": "litert", "precision": "float32", "folder": f"{out}/litert_float32"}]
     assert [each["format"] for each in result["refused"]] == ["openvino", "onnx"]

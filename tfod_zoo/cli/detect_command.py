@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfod_zoo.cli.model_title import model_title
 from tfod_zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _detect(args: argparse.Namespace, todo: list[Input], places: dict, results: 
     from tfod_zoo.evaluation.progress import ImageProgress
     from tfod_zoo.pictures.files import FileDetector
 
-    say(f"{len(todo)} to look at with {args.model}, weights {args.weights}")
+    say(f"{len(todo)} to look at with {model_title(args.model, args.weights)}")
     import tf_keras
 
     import tfod_zoo

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from tfod_zoo.cli.images import read_images
+from tfod_zoo.cli.model_title import model_title
 from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.export.formats import PRECISIONS, SAVED_MODEL, check
 
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from tfod_zoo.export.saved_model import export_saved_model
 
     model = tfod_zoo.load(args.model, weights=args.weights, store=args.store)
-    made_of = f"{args.model}, weights {args.weights}"
+    made_of = model_title(args.model, args.weights)
     labelled = _labelled(args, model) if args.dataset else None
     if labelled:
         given = given or first_images(labelled.pipeline, _CALIBRATION_IMAGES)

@@ -6,6 +6,7 @@ import argparse
 import math
 import os
 
+from tfod_zoo.cli.model_title import model_title
 from tfod_zoo.errors import UsageError
 
 HELP = "a web page that shows detections on dropped images, and TensorFlow Serving's REST API"
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     name = args.name or os.path.basename(os.path.abspath(args.model))
     if not name or set(name) & set("/:?#"):
         raise UsageError(f"{name!r} cannot be a part of an address; give another --name.")
-    print(f"{args.model}, weights {args.weights}: loading and tracing", flush=True)
+    print(f"{model_title(args.model, args.weights)}: loading and tracing", flush=True)
     import tfod_zoo
     from tfod_zoo.serving.served_model import ServedModel
 
