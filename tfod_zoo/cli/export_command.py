@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from typing import Any
 
 from tfod_zoo.cli.images import read_images
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     if trained and not args.images and not args.dataset:
         wanted = _without_int8(wanted, asked=bool(args.precision))
     given = read_images(args.images, _CALIBRATION_IMAGES) if args.images else []
+    # Converters warn of each table that reads the data set; what goes wrong is raised.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     import tfod_zoo
     from tfod_zoo.certification.certificate import generated_images
     from tfod_zoo.evaluation.pipeline_data import first_images

@@ -27,7 +27,9 @@ def convert(name: str, network: Network, folder: Path, precision: str, inputs: S
     if precision == "int8":
         converter.representative_dataset = lambda: ([value] for value in inputs)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    (folder / f"{name}.tflite").write_bytes(converter.convert())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that int8 inputs have no statistics, of ones that stay float32
+        (folder / f"{name}.tflite").write_bytes(converter.convert())
 
 
 def load(folder: Path, networks: Iterable[str], threads: int) -> RunNetwork:
