@@ -19,6 +19,7 @@ from tfod_zoo.modeling.checkpoint import SUFFIX
 GOLDEN = Path(__file__).parent / "golden"
 MODELS = ["centernet_mobilenetv2fpn_512x512_coco17_od", "centernet_resnet50_v1_fpn_512x512_coco17_tpu-8"]
 IMAGES = ["image1_small", "image2_small"]
+COLUMNS = (("classes", 1), ("scores", 1), ("boxes", 4))
 TOLERANCE = 2e-3  # of a tensor's standard deviation; the reference differs from itself by 9e-4 between two back ends
 
 
@@ -45,6 +46,12 @@ def sampled_error(golden, base, value):
     return difference.max() / golden[f"{base}/std"]
 
 
+def rows(detections):
+    """Of one image, `[N, 6]`: class, score and box."""
+    columns = [np.asarray(detections[f"detection_{key}"])[0].reshape(-1, n) for key, n in COLUMNS]
+    return np.concatenate(columns, -1)
+
+
 def test_forward_and_detections(reference):
     name, golden, prefix = reference
     model = tfod_zoo.load(name, weights=prefix)
@@ -66,8 +73,10 @@ def test_forward_and_detections(reference):
 
         served = model.detect(pixels)
         assert {value.dtype for value in served.values()} == {tf.float32}
-        np.testing.assert_array_equal(served["detection_classes"], classes + 1)
-        np.testing.assert_allclose(served["detection_boxes"], detections["detection_boxes"], atol=1e-4)
+        # The two round differently, and how depends on the processor: here, too, near ties may change places.
+        ours, theirs = rows(served), rows({**detections, "detection_classes": classes + 1})
+        same = np.abs(ours[:, None] - theirs).max(-1) < 1e-4
+        assert same.any(0).all() and same.any(1).all()
 
 
 @pytest.mark.parametrize("phase", [0, 1], ids=["moving_statistics", "batch_statistics"])

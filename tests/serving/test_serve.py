@@ -55,7 +55,7 @@ def test_an_image_file_gives_the_model_s_detections_in_pixels(address, detector)
         assert (found["class_id"], found["class"]) == (1, "person")
         assert found["score"] == pytest.approx(expected["detection_scores"][index], abs=1e-5)
         left, top, right, bottom = found["box"]
-        assert left < right and top < bottom
+        assert left <= right and top <= bottom  # random weights have boxes beyond the edge, clipped to it
         corners = [top / 90, left / 120, bottom / 90, right / 120]
         np.testing.assert_allclose(corners, expected["detection_boxes"][index], atol=1e-3)
         points = [[y / 90, x / 120] for x, y, _ in found["keypoints"]]
