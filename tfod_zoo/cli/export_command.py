@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label-map", metavar="FILE", help="the data's label map, in place of the config's")
     parser.add_argument("--limit", type=int, metavar="N", help="measure mAP on the first N images only")
     parser.add_argument("--store", metavar="DIR", help="folder of the zoo's archives")
-    parser.add_argument("--json", action="store_true", help="print what was written and what refused as JSON")
+    parser.add_argument("--json", action="store_true", help="print what was written and refused as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
