@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from pathlib import Path
 from typing import Any
 
 from tfod_zoo.cli.images import read_images
@@ -80,8 +81,9 @@ def run(args: argparse.Namespace) -> int:
         try:
             if format == SAVED_MODEL:
                 export_saved_model(model, args.out, images, input_type=args.input_type, made_of=made_of)
+                folder = Path(args.out) / SAVED_MODEL
             else:
-                export_networks(
+                folder = export_networks(
                     model, args.out, images, format=format, precision=precision, made_of=made_of, calibration=given,
                     labelled=labelled, lenient=not trained,
                 )  # fmt: skip
@@ -91,14 +93,12 @@ def run(args: argparse.Namespace) -> int:
                 raise
             print(f"refused: {_title(format, precision)}: {error}", flush=True)
         else:
-            folder = SAVED_MODEL if format == SAVED_MODEL else f"{format}_{precision}"
-            written.append({"format": format, "precision": precision, "folder": f"{args.out}/{folder}"})
+            written.append({"format": format, "precision": precision, "folder": str(folder)})
     if refused:
         names = ", ".join(_title(each["format"], each["precision"]) for each in refused)
         print(f"{len(refused)} of {len(wanted)} exports were refused, reasons above: {names}.")
         return 1
-    folder = written[-1]["folder"]
-    if written[-1]["format"] == SAVED_MODEL:
+    if wanted[-1][0] == SAVED_MODEL:
         print(f"next: tf.saved_model.load('{folder}'), or tfod-zoo benchmark {args.out}")
     else:
         print(f"next: tfod_zoo.export.exported.load_exported('{folder}')(images)")

@@ -26,7 +26,7 @@ def convert(name: str, network: Network, folder: Path, precision: str, inputs: S
     converted = openvino.convert_model(function)
     wanted = {output.name for output in function.outputs}
     for result in converted.get_results():
-        # It makes outputs of what nothing uses, too: the batch size that a transposed convolution was given.
+        # The converter makes outputs of what nothing uses, too: the batch size given to a transposed convolution.
         if not wanted & result.output(0).get_names():
             converted.remove_result(result)
     if precision == "int8":
@@ -63,7 +63,7 @@ def load(folder: Path, networks: Mapping[str, str], threads: int) -> RunNetwork:
 
 
 def _as_tensor(array: np.ndarray) -> tf.Tensor:
-    """The array for TensorFlow as it lies in memory, where it lies so that TensorFlow does not end the process."""
+    """Without a copy where it is aligned as TensorFlow's own are; from another address TensorFlow ends the process."""
     if array.ctypes.data % _ALIGNMENT:
         return tf.constant(array)
     return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
