@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 
 import tfod_zoo
 from tfod_zoo.pictures.reading import PictureError
-from tfod_zoo.pictures.stream import Found, Unreadable, ahead, detect_stream
+from tfod_zoo.pictures.stream import Found, Unreadable, ahead, batch_size_for, detect_stream
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +62,25 @@ def test_a_list_of_different_sizes_keeps_its_order(model):
 def test_batches_change_nothing(model):
     pictures = [small_detector.pixels(index) for index in range(5)]
     one_by_one = list(detect_stream(model, pictures, batch_size=1))
-    by_three = list(detect_stream(model, [*pictures[:2], "missing.jpg", *pictures[2:]], batch_size=3))
-    assert isinstance(by_three.pop(2), Unreadable)
+    by_three = list(detect_stream(model, [*pictures[:2], "a.jpg", *pictures[2:], "b.jpg"], batch_size=3))
+    assert isinstance(by_three.pop(), Unreadable) and isinstance(by_three.pop(2), Unreadable)
+    (none,) = detect_stream(model, ["a.jpg"], batch_size=3)
+    assert isinstance(none, Unreadable)
     for one, other in zip(one_by_one, by_three, strict=True):
         np.testing.assert_array_equal(one.pixels, other.pixels)
         np.testing.assert_allclose(one.detections.scores, other.detections.scores, atol=1e-5)
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="on a GPU every batch has up to eight")
+def test_a_batch_has_four_pictures_of_512_fewer_of_larger_ones_and_shares_them_out_evenly():
+    def of(size, count=None):
+        return batch_size_for(SimpleNamespace(input_shape_hw=(size, size)), count)
+
+    assert [of(size) for size in (64, 512, 640, 800, 1024, 2048)] == [4, 4, 2, 1, 1, 1]
+    assert [of(512, count) for count in range(10)] == [4, 1, 2, 3, 4, 3, 3, 4, 4, 3]
+    for count in range(1, 200):  # no batch is padded by more than a picture
+        batches = -(-count // of(512, count))
+        assert batches == -(-count // 4) and 0 <= batches * of(512, count) - count < batches
 
 
 def test_help_says_it_all(model):

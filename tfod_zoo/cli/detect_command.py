@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="zoo (default; of a folder: its own), random, or a checkpoint",
     )
     parser.add_argument("--batch-size", type=int, metavar="N",
-                        help="images a call of the network (default: 1 on a CPU, 8 on a GPU)")
+                        help="images a call of the network (default: 4 of 512x512 on a CPU and fewer of larger "
+                             "ones, 8 on a GPU)")
     parser.add_argument("--store", metavar="DIR", help="folder of the zoo's archives")
     parser.add_argument("--json", action="store_true", help="print the JSON lines, and nothing else")
 

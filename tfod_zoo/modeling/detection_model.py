@@ -187,9 +187,10 @@ class DetectionModel(tf_keras.Model):
         return self.detect_preprocessed(*self.preprocess(images))
 
     @tf.function(reduce_retracing=True)
-    def detect_canvases(self, canvases: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """`detect` from what `to_canvas` gives on: `[B, H', W', 3]` float32 in 0..255 and `[B, 3]` int32."""
-        return self.detect_preprocessed(self.normalize(canvases), true_image_shapes)
+    def detect_pictures(self, pictures: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+        """`detect` of pictures of any sizes, each `[H, W, 3]` uint8, as one batch."""
+        canvases, true_image_shapes = zip(*(self.to_canvas(picture[None]) for picture in pictures), strict=True)
+        return self.detect_preprocessed(self.normalize(tf.concat(canvases, 0)), tf.concat(true_image_shapes, 0))
 
     def detect_preprocessed(self, inputs: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
         """`detect` from what `preprocess` gives on."""

@@ -20,7 +20,7 @@ from tfod_zoo.pictures.draw import draw
 from tfod_zoo.pictures.inputs import Input
 from tfod_zoo.pictures.reading import PictureError
 from tfod_zoo.pictures.results import Results
-from tfod_zoo.pictures.stream import Found, Unreadable, ahead, detect_stream, threads_here
+from tfod_zoo.pictures.stream import Found, Unreadable, ahead, batch_size_for, detect_stream, threads_here
 from tfod_zoo.pictures.video import VideoReader, VideoWriter
 
 _JPEG_QUALITY = 90
@@ -41,7 +41,7 @@ class FileDetector:
       results: where its line goes.
       min_score: what is less sure is neither drawn nor recorded; 0..1.
       progress: (label, total) -> a context manager, called with the number done.
-      batch_size: pictures a call of the network; see `detect_stream`.
+      batch_size: pictures a call of the network; default: `batch_size_for`, of a camera 1.
       on_record: hears every line that was written.
       on_unreadable: hears a sentence for each input that was left out.
       unreadable: how many those were.
@@ -85,9 +85,10 @@ class FileDetector:
             _save(self._drawn(one.pixels, found), self.places[one.source])
             return one.source, found.to_dict()
 
+        batch_size = self.batch_size or batch_size_for(self.model, len(paths))
         with (
             self.progress("detect", len(paths)) as show,
-            closing(detect_stream(self.model, paths, batch_size=self.batch_size)) as stream,
+            closing(detect_stream(self.model, paths, batch_size=batch_size)) as stream,
             _drawing(finish, stream) as finished,
         ):
             for number, one in enumerate(finished, start=1):
@@ -141,7 +142,9 @@ class FileDetector:
                 return
             yield pixels, Detections.from_dict(record, self.model.labels), False
             number += 1
-        stream = detect_stream(self.model, frames, read=lambda frame: frame, batch_size=self.batch_size)
+        # What a camera sees is shown as it happens.
+        batch_size = self.batch_size or (batch_size_for(self.model) if one.camera is None else 1)
+        stream = detect_stream(self.model, frames, batch_size=batch_size, read=lambda frame: frame)
         with closing(stream):
             for found in stream:
                 assert isinstance(found, Found)  # a frame is read already
