@@ -96,6 +96,15 @@ def test_int8_without_data_is_refused(model, tmp_path):
         export_apart(Entry(str(tmp_path), runtime="litert", precision="int8"), tmp_path)
 
 
+def test_an_export_that_was_killed_says_so(tmp_path, monkeypatch):
+    killed = tmp_path / "python"
+    killed.write_text("#!/bin/sh\necho loading >&2\nkill -9 $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(killed))
+    with pytest.raises(ZooError, match="exporting process was ended by SIGKILL; .* out of memory"):
+        export_apart(Entry(MOBILENET, weights="random", runtime="onnx"), tmp_path)
+
+
 def test_runtimes_and_precisions_are_chosen_by_name():
     assert choose("tensorflow,litert", None) == [("tensorflow", "float32"), ("litert", "float32")]
     own = [name for name in PRECISIONS if name != SAVED_MODEL]  # which not every model has

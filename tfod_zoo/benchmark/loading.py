@@ -16,12 +16,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfod_zoo.benchmark.death import death_reason
 from tfod_zoo.benchmark.entry import Entry
 from tfod_zoo.errors import UsageError, ZooError
 
 if TYPE_CHECKING:
     import numpy as np
 
+_REFUSED = 3  # exit code with a sentence for the user; Python's own for a trace is 1
 _IMAGES = 32  # of the data set, that an export is fitted to and compared on
 
 
@@ -51,9 +53,10 @@ def export_apart(entry: Entry, folder: Path) -> Path:
     """
     command = [sys.executable, "-m", "tfod_zoo.benchmark.loading", str(folder)]
     done = subprocess.run(command, input=json.dumps(asdict(entry)), text=True, capture_output=True, check=False)
+    if done.returncode == _REFUSED:
+        raise ZooError(done.stderr.strip().splitlines()[-1])
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"the exporting process exited with {done.returncode}"]
-        raise ZooError(said[-1])
+        raise ZooError(death_reason("exporting", done.returncode, done.stderr))
     return next(folder.iterdir())
 
 
@@ -94,7 +97,7 @@ def main() -> int:
         _export(entry, sys.argv[1])
     except ZooError as error:
         print(error, file=sys.stderr)
-        return 1
+        return _REFUSED
     return 0
 
 

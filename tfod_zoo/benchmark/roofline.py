@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tfod_zoo.benchmark.death import death_reason
 from tfod_zoo.benchmark.machine import usable_cores
 from tfod_zoo.errors import ZooError
 
@@ -39,8 +40,8 @@ def measure_peaks() -> dict[str, float]:
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        raise ZooError(f"The machine's peak rates could not be measured ({last}); try `{' '.join(command)}`.")
+        reason = death_reason("measuring", done.returncode, done.stderr)
+        raise ZooError(f"The machine's peak rates could not be measured ({reason}); try `{' '.join(command)}`.")
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -11,7 +11,6 @@ import hashlib
 import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from tfod_zoo.benchmark.death import death_reason
 from tfod_zoo.benchmark.duration import format_duration
 from tfod_zoo.benchmark.entry import Entry, checkpoint_version
 from tfod_zoo.benchmark.machine import describe_machine
@@ -276,16 +276,7 @@ def run_worker(
         if process.returncode == 0 and "status" in line:
             return line
         log.seek(0)
-        return {"status": "failed", "reason": _death_reason(process.returncode, log.read())}
-
-
-def _death_reason(returncode: int, log: str) -> str:
-    if returncode < 0:
-        name = signal.Signals(-returncode).name
-        memory = "; it was probably out of memory, try a smaller batch size" if name == "SIGKILL" else ""
-        return f"the worker process was ended by {name}{memory}"
-    last = (log.strip().splitlines() or ["it printed nothing"])[-1]
-    return f"the worker process exited with {returncode}: {last}"
+        return {"status": "failed", "reason": death_reason("worker", process.returncode, log.read())}
 
 
 def _published(model: str) -> dict[str, float | None]:
