@@ -3,7 +3,7 @@
 import json
 
 import pytest
-import tensorflow as tf
+import tf_keras
 from PIL import Image
 
 import tfod_zoo
@@ -21,7 +21,7 @@ OBJECTS = 5  # a picture
 
 
 def model_of(seed):
-    tf.keras.utils.set_random_seed(seed)
+    tf_keras.utils.set_random_seed(seed)
     model = tfod_zoo.build(tfod_zoo.generate_pipeline(BOXES, image_size=64))
     for variable in model.variables:
         if "gamma" not in variable.name and "kernel" in variable.name:
