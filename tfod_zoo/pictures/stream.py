@@ -153,11 +153,11 @@ def batch_size_for(model: Any, count: int | None = None) -> int:
 def _batches(
     prepared: Iterable[_Ready | Unreadable], batch_size: int
 ) -> Generator[list[_Ready | Unreadable], None, None]:
-    """Lists with `batch_size` pictures that could be read, and those that could not where they came."""
+    """Lists of `batch_size` in the order they came, the last one of what is left."""
     batch: list[_Ready | Unreadable] = []
     for one in prepared:
         batch.append(one)
-        if sum(isinstance(one, _Ready) for one in batch) == batch_size:
+        if len(batch) == batch_size:
             yield batch
             batch = []
     if batch:
