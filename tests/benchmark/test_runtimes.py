@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 import tfod_zoo
 from tfod_zoo.benchmark.entry import Entry
@@ -26,7 +27,7 @@ QUICK = {"weights": "random", "min_calls": 2, "min_seconds": 0.0}
 
 @pytest.fixture(scope="module")
 def model():
-    tf.keras.utils.set_random_seed(0)
+    tf_keras.utils.set_random_seed(0)
     return tfod_zoo.build(tfod_zoo.generate_pipeline(MOBILENET, image_size=64))
 
 

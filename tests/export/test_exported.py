@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 import tfod_zoo
 from tfod_zoo.certification.certificate import generated_images
@@ -27,7 +28,7 @@ IMAGES = generated_images()[:2]
 
 def small(name: str, *overrides: str):
     """The zoo's network on a small canvas, with random weights that spread its scores."""
-    tf.keras.utils.set_random_seed(0)
+    tf_keras.utils.set_random_seed(0)
     pipeline = tfod_zoo.generate_pipeline(name, image_size=64 if name.startswith("centernet") else 128)
     for override in overrides:
         apply_override(pipeline, override)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 import tfod_zoo
 from tfod_zoo.certification.certificate import generated_images
@@ -25,7 +26,7 @@ TWO_STAGES = "faster_rcnn_resnet50_v1_640x640_coco17_tpu-8"
 
 def small(name: str, seed: int = 0):
     """The zoo's network on a canvas of 64x64 or 128x128, with random weights."""
-    tf.keras.utils.set_random_seed(seed)
+    tf_keras.utils.set_random_seed(seed)
     two_stages = name == TWO_STAGES
     pipeline = tfod_zoo.generate_pipeline(name, image_size=128 if two_stages else 64)
     if two_stages:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +33,7 @@ def pipeline(side=SIDE, **options):
 
 @pytest.fixture(scope="module")
 def model():
-    tf.keras.utils.set_random_seed(2)
+    tf_keras.utils.set_random_seed(2)
     return tfod_zoo.build(pipeline())
 
 

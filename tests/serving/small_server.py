@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
+import tf_keras
 from PIL import Image
 
 import tfod_zoo
@@ -21,7 +21,7 @@ _ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)/\n")
 
 def write_detector(folder: Path):
     """A training folder: config and a checkpoint of seeded random weights; canvas 64x64."""
-    tf.keras.utils.set_random_seed(5)
+    tf_keras.utils.set_random_seed(5)
     pipeline = tfod_zoo.generate_pipeline(NAME, image_size=64)
     folder.mkdir()
     write_pipeline(pipeline, folder / "pipeline.config")
