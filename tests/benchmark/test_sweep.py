@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -110,6 +111,27 @@ def test_what_does_not_fit_in_the_time_budget_is_a_row_and_measured_later(tmp_pa
     again = entries(1, 2, 4, 8)
     rows = run_sweep(again, tmp_path, measure=lambda entry: measured.append(entry.batch_size) or fast(entry))
     assert measured == [4, 8] and {row["status"] for row in rows} == {"ok"}
+
+
+def test_a_time_budget_is_spent_on_the_quick_ones_first(tmp_path):
+    names = ["centernet_hg104_512x512_coco17_tpu-8", "sliding_window_resnet50", MOBILENET, str(tmp_path / "mine")]
+    asked = [Entry(name, batch_size=batch) for name in names for batch in (4, 1)]
+    measured, places = [], []
+
+    def measure(entry):
+        measured.append((Path(entry.model).name, entry.batch_size))
+        return fast(entry)
+
+    rows = run_sweep(asked, tmp_path / "sweep", measure=measure, budget=TimeBudget(100, clock=lambda: 0.0),
+                     on_row=lambda place, row, resumed: places.append(place))
+    assert measured == [("mine", 4), ("mine", 1), (MOBILENET, 1), (MOBILENET, 4), (names[0], 1), (names[0], 4),
+                        (names[1], 4), (names[1], 1)]
+    assert [(row["entry"]["model"], row["entry"]["batch_size"]) for row in rows] == [
+        (entry.model, entry.batch_size) for entry in asked
+    ] and places == list(range(len(asked)))  # fmt: skip
+    measured.clear()
+    run_sweep(asked, tmp_path / "without", measure=measure)
+    assert [name for name, _ in measured[::2]] == [Path(name).name for name in names]
 
 
 def test_a_worker_is_ended_with_the_time_budget():

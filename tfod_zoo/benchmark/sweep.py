@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -117,10 +118,12 @@ def run_sweep(
 ) -> list[Row]:
     """Runs what `folder`'s result file does not hold yet and returns the rows of all `entries`, in their order.
 
+    With a time budget the quick ones go first, by the zoo's published milliseconds, so that it holds as many as it can.
+
     Args:
-        on_start: called with index, entry and the seconds that it and those after it will take (None: not known yet)
-            before a measurement.
-        on_row: called with index, row and whether the row was there already.
+        on_start: called before a measurement, with place in the sweep, entry, and the seconds that it and those after
+            it will take (None: not known yet).
+        on_row: called with place, row and whether the row was there already.
         measure: makes the measured fields of an entry; a process of its own by default.
         peaks: measures what the machine can do at most (`roofline.measure_peaks`), once, before the first
             measurement; each row gets it as `peaks`.
@@ -152,8 +155,11 @@ def run_sweep(
     # What the entries of this sweep took, here or in a run before, tells what those to come will take.
     durations = [row["entry_seconds"] for entry in entries
                  if (row := finished.get(entry.key)) and "entry_seconds" in row]
-    rows = []
-    for index, entry in enumerate(entries):
+    limited = budget is not None and budget.left is not None
+    order = sorted(range(len(entries)), key=lambda index: _published_seconds(entries[index]) if limited else 0.0)
+    rows: dict[int, Row] = {}
+    for place, index in enumerate(order):
+        entry = entries[index]
         row = finished.get(entry.key)
         resumed = row is not None
         if row is None:
@@ -169,7 +175,7 @@ def run_sweep(
                 row |= skipped(budget, too_short.get(entry.key))
             else:
                 if on_start:
-                    on_start(index, entry, len(missing) * sum(durations) / len(durations) if durations else None)
+                    on_start(place, entry, len(missing) * sum(durations) / len(durations) if durations else None)
                 started = time.monotonic()
                 row |= (measure or run_worker)(entry)
                 row["entry_seconds"] = time.monotonic() - started
@@ -177,10 +183,10 @@ def run_sweep(
                     durations.append(row["entry_seconds"])
             missing.remove(entry)
             _append(results, row)
-        rows.append(row)
+        rows[index] = row
         if on_row:
-            on_row(index, row, resumed)
-    return rows
+            on_row(place, row, resumed)
+    return [rows[index] for index in range(len(entries))]
 
 
 def matches_file(folder: str | Path, entry: Entry) -> Path | None:
@@ -285,6 +291,14 @@ def _published(model: str) -> dict[str, float | None]:
         return {}
     zoo_model = get_model(model)
     return {"speed_ms": zoo_model.speed_ms, "box_map": zoo_model.box_map, "keypoint_map": zoo_model.keypoint_map}
+
+
+def _published_seconds(entry: Entry) -> float:
+    """What one call takes on the zoo's hardware; 0 of a user's own model, which was asked for by name."""
+    if entry.model not in list_models():
+        return 0.0
+    speed_ms = get_model(entry.model).speed_ms
+    return math.inf if speed_ms is None else entry.batch_size * speed_ms / 1e3
 
 
 def _append(results: Path, row: Row) -> None:
