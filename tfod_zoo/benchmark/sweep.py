@@ -155,8 +155,9 @@ def run_sweep(
     # What the entries of this sweep took, here or in a run before, tells what those to come will take.
     durations = [row["entry_seconds"] for entry in entries
                  if (row := finished.get(entry.key)) and "entry_seconds" in row]
-    limited = budget is not None and budget.left is not None
-    order = sorted(range(len(entries)), key=lambda index: _published_seconds(entries[index]) if limited else 0.0)
+    order: Sequence[int] = range(len(entries))
+    if budget and budget.left is not None:
+        order = sorted(order, key=lambda index: _published_ms(entries[index]))
     rows: dict[int, Row] = {}
     for place, index in enumerate(order):
         entry = entries[index]
@@ -293,12 +294,13 @@ def _published(model: str) -> dict[str, float | None]:
     return {"speed_ms": zoo_model.speed_ms, "box_map": zoo_model.box_map, "keypoint_map": zoo_model.keypoint_map}
 
 
-def _published_seconds(entry: Entry) -> float:
-    """What one call takes on the zoo's hardware; 0 of a user's own model, which was asked for by name."""
-    if entry.model not in list_models():
+def _published_ms(entry: Entry) -> float:
+    """Milliseconds of one call on the zoo's hardware; 0 of a user's own model, which was asked for by name."""
+    published = _published(entry.model)
+    if not published:
         return 0.0
-    speed_ms = get_model(entry.model).speed_ms
-    return math.inf if speed_ms is None else entry.batch_size * speed_ms / 1e3
+    speed_ms = published["speed_ms"]
+    return math.inf if speed_ms is None else entry.batch_size * speed_ms
 
 
 def _append(results: Path, row: Row) -> None:
