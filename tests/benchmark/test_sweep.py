@@ -174,6 +174,27 @@ def test_the_time_left_and_the_peaks_of_the_machine(tmp_path):
     assert left[3] is not None, "rows of a run before tell what one takes"
 
 
+def test_the_time_left_grows_with_the_models_to_come(tmp_path, monkeypatch):
+    """Published: 6 ms, 30 and 70; the sliding window has no figure."""
+    now, left = [0.0], {}
+    monkeypatch.setattr(sweep.time, "monotonic", lambda: now[0])
+    seconds = {MOBILENET: 26.0, "centernet_resnet50_v1_fpn_512x512_kpts_coco17_tpu-8": 50.0,
+               "centernet_hg104_512x512_coco17_tpu-8": 90.0, "sliding_window_resnet50": (26 + 50 + 90) / 3}  # fmt: skip
+
+    def measure(entry):
+        now[0] += seconds[entry.model]
+        return fast(entry)
+
+    run_sweep([Entry(name) for name in seconds], tmp_path, measure=measure,
+              on_start=lambda place, entry, some: left.update({entry.model: some}))
+    _, *others = seconds
+    assert left[MOBILENET] is None
+    to_come = list(seconds.values())
+    for place, name in enumerate(others, start=1):
+        # The unknown one is taken to be as long as the mean of the others.
+        assert left[name] == pytest.approx(sum(to_come[place:]))
+
+
 def test_matches_have_a_file_of_their_own_where_there_are_data(tmp_path):
     with_data, other = Entry(MOBILENET, dataset="tfds:a:b"), Entry(MOBILENET, dataset="tfds:a:c")
     assert matches_file(tmp_path, Entry(MOBILENET)) is None

@@ -34,6 +34,9 @@ from tfod_zoo.zoo.registry import get_model, list_models
 RESULTS_FILE = "results.jsonl"
 MATCHES_FOLDER = "matches"  # beside it
 _MARGIN = 1.2  # so much more time than the last try had makes another one worth it
+# Starting, loading and converting take as long as measuring a model of so many published milliseconds (fifteen models
+# by five runtimes on 2 CPU cores: 15 to 30 s at 6 ms a call, 63 to 132 s at 70).
+_START_MS = 20.0
 _PATTERN_CHARACTERS = "*?["
 
 Row = dict[str, Any]
@@ -153,8 +156,9 @@ def run_sweep(
     if missing and peaks:
         of_all["peaks"] = peaks()
     # What the entries of this sweep took, here or in a run before, tells what those to come will take.
-    durations = [row["entry_seconds"] for entry in entries
-                 if (row := finished.get(entry.key)) and "entry_seconds" in row]
+    weights = _weights(entries)
+    durations = {key: row["entry_seconds"] for key in weights
+                 if (row := finished.get(key)) and "entry_seconds" in row}
     order: Sequence[int] = range(len(entries))
     if budget and budget.left is not None:
         order = sorted(order, key=lambda index: _published_ms(entries[index]))
@@ -176,12 +180,12 @@ def run_sweep(
                 row |= skipped(budget, too_short.get(entry.key))
             else:
                 if on_start:
-                    on_start(place, entry, len(missing) * sum(durations) / len(durations) if durations else None)
+                    on_start(place, entry, _seconds_left(missing, weights, durations))
                 started = time.monotonic()
                 row |= (measure or run_worker)(entry)
                 row["entry_seconds"] = time.monotonic() - started
                 if row["status"] == "ok":
-                    durations.append(row["entry_seconds"])
+                    durations[entry.key] = row["entry_seconds"]
             missing.remove(entry)
             _append(results, row)
         rows[index] = row
@@ -301,6 +305,22 @@ def _published_ms(entry: Entry) -> float:
         return 0.0
     speed_ms = published["speed_ms"]
     return math.inf if speed_ms is None else entry.batch_size * speed_ms
+
+
+def _weights(entries: Sequence[Entry]) -> dict[str, float]:
+    """Entries' keys -> how long each takes beside the others; one without published figures is as long as the mean."""
+    known = {entry.key: _START_MS + entry.batch_size * float(speed_ms) for entry in entries
+             if (speed_ms := _published(entry.model).get("speed_ms"))}
+    mean = sum(known.values()) / len(known) if known else 1.0
+    return {entry.key: known.get(entry.key, mean) for entry in entries}
+
+
+def _seconds_left(missing: Sequence[Entry], weights: dict[str, float], durations: dict[str, float]) -> float | None:
+    """What `missing` will take, by the seconds that others took; None before there are any."""
+    if not durations:
+        return None
+    seconds_by_weight = sum(durations.values()) / sum(weights[key] for key in durations)
+    return seconds_by_weight * sum(weights[entry.key] for entry in missing)
 
 
 def _append(results: Path, row: Row) -> None:

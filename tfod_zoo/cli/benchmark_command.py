@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
         weights=args.weights, label_map=args.label_map, limit=args.limit, min_calls=args.min_calls,
         min_seconds=args.min_seconds, store=args.store, threads=args.threads,
     )
-    print(f"{len(entries)} entries, results in {out}/; stop with Ctrl-C and run again to go on.", flush=True)
+    print(f"{len(entries)} entries, results in {Path(out)}/; stop with Ctrl-C and run again to go on.", flush=True)
 
     def measure(entry: Entry) -> dict:
         if not entry.dataset:
@@ -140,7 +140,8 @@ def run(args: argparse.Namespace) -> int:
     if failed:
         print(f"{failed} of {len(rows)} entries failed, reasons above; run the same command again to retry them.")
         return 1
-    print(f"next: open {reports}/report.html" + ("" if args.dataset else "; add --dataset to measure mAP as well"))
+    then = "" if args.dataset else "; add --dataset to measure mAP as well"
+    print(f"next: open {Path(reports) / 'report.html'}{then}")
     return 0
 
 
