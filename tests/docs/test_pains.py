@@ -480,12 +480,12 @@ def test_23_a_conversion_that_differs_from_its_model_is_told(persons, litert):
     from tfod_zoo.export.exported import compare_with_model, load_networks
 
     images, networks = generated_images()[:1], load_networks(litert)
-    assert not compare_with_model(persons, networks, images).outputs_beyond("float32")
+    assert not compare_with_model(persons, persons, networks, images).outputs_beyond("float32")
     kept = [variable.numpy() for variable in persons.trainable_variables]
     for variable in persons.trainable_variables:
         variable.assign(variable * 1.1)
     try:
-        assert compare_with_model(persons, networks, images).outputs_beyond("float32")
+        assert compare_with_model(persons, persons, networks, images).outputs_beyond("float32")
     finally:
         for variable, value in zip(persons.trainable_variables, kept, strict=True):
             variable.assign(value)

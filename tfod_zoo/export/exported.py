@@ -2,10 +2,12 @@
 
     OUT/FORMAT_PRECISION/{NAME.xml, NAME.bin | NAME.tflite | NAME.onnx}   one for each network of the model
     OUT/FORMAT_PRECISION/pipeline.config, label_map.pbtxt                 what is around and between them; names
+    OUT/FORMAT_PRECISION/remaining_weights.npz                            of the layers there, by their checkpoint keys
     OUT/FORMAT_PRECISION/export.json                                      what it was made of, and how far it is from it
 
-A network goes from the pixels of the canvas to raw outputs. Resizing, the choice of proposals and the decoding of
-detections are this package's own operations in TensorFlow, with the same numbers whatever runs the networks.
+A network goes from the pixels of the canvas to raw outputs. Resizing, the choice of proposals, small layers that are
+needed in few places or in full precision, and the decoding of detections are this package's own operations in
+TensorFlow, with the same numbers whatever runs the networks.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import contextlib
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -33,6 +36,7 @@ from tfod_zoo.export.networks import Detect, detector, in_tensorflow, network_in
 from tfod_zoo.export.saved_model import replace, write_config
 from tfod_zoo.modeling.detection_model import DetectionModel, RunNetwork
 
+REMAINING_WEIGHTS = "remaining_weights.npz"
 _CALIBRATION_CROPS = 8  # images whose proposals calibrate a second stage
 _PACKAGES = ("tensorflow", "openvino", "nncf", "onnx", "onnxruntime", "tf2onnx")
 
@@ -83,6 +87,8 @@ def export_networks(
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         write_config(model, unfinished)
+        remaining = {key: variable.numpy() for key, variable in model.remaining_variables.items()}
+        np.savez(unfinished / REMAINING_WEIGHTS, **remaining)
         for networks in _attempts(model, precision):
             for name, each in networks.items():
                 with _refusing(f"{format} {each} cannot be converted"):
@@ -92,7 +98,7 @@ def export_networks(
                     room.convert(name, model.networks[name], unfinished, each, inputs)
             with _refusing(f"{format} {precision} was converted, and does not run"):
                 run = room.load(unfinished, networks, threads=0)
-                agreement = compare_with_model(model, run, images)
+                agreement = compare_with_model(model, _without_networks(unfinished), run, images)
                 cost = labelled.cost(run) if labelled and precision in QUANTIZED else None
             beyond = cost.beyond() if cost else agreement.beyond(precision)
             kept_all_the_same = lenient and not agreement.outputs_beyond(precision)
@@ -101,7 +107,7 @@ def export_networks(
         report = {
             "format": format,
             "precision": precision,
-            "holds": "the networks; resizing, proposals and decoding are the package's own, in TensorFlow",
+            "holds": "the networks; all around them is the package's own, in TensorFlow",
             "networks": networks,
             "made_of": made_of,
             "calibrated_on": len(fitted_to),
@@ -146,8 +152,17 @@ def _refusing(what: str) -> Iterator[None]:
         raise ZooError(f"{what}: {reason_of(error)}.") from error
 
 
-def compare_with_model(model: DetectionModel, run: RunNetwork, images: Sequence[np.ndarray]) -> Agreement:
-    """The model's own detections and raw outputs beside those with its networks run by `run`, image by image."""
+def compare_with_model(
+    model: DetectionModel, loaded: DetectionModel, run: RunNetwork, images: Sequence[np.ndarray]
+) -> Agreement:
+    """The model's own detections and raw outputs beside those of a loaded export, image by image.
+
+    Args:
+      model: what the export was made of.
+      loaded: of the same config, with the export's remaining weights.
+      run: the export's networks.
+      images: uint8 `[H, W, 3]` each.
+    """
     agreement = Agreement()
     ours = in_tensorflow(model)
 
@@ -156,7 +171,7 @@ def compare_with_model(model: DetectionModel, run: RunNetwork, images: Sequence[
         agreement.add_network(wanted, run(name, inputs))
         return wanted
 
-    detect, detect_through = detector(model, run_both), detector(model, run)
+    detect, detect_through = detector(model, run_both), detector(loaded, run)
     for image in images:
         agreement.add(detect(image[None]), detect_through(image[None]))
     return agreement
@@ -173,7 +188,32 @@ def load_exported(folder: str | os.PathLike[str], threads: int = 0) -> Detect:
       ZooError: it is no such folder, or the runtime's package is missing.
     """
     run = load_networks(folder, threads)
-    return detector(tfod_zoo.build(read_pipeline(Path(folder) / "pipeline.config")), run)
+    return detector(_without_networks(Path(folder)), run)
+
+
+def _without_networks(folder: Path) -> DetectionModel:
+    """A model as the export has it, whose networks' weights mean nothing."""
+    model = tfod_zoo.build(read_pipeline(folder / "pipeline.config"))
+    load_remaining_weights(model, folder)
+    return model
+
+
+def load_remaining_weights(model: DetectionModel, folder: str | os.PathLike[str]) -> None:
+    """Gives the model those weights of an export that are not in its networks.
+
+    Raises:
+      ZooError: they are not there, or of another model.
+    """
+    place = Path(folder) / REMAINING_WEIGHTS
+    try:
+        with np.load(place) as values:
+            for key, variable in model.remaining_variables.items():
+                variable.assign(values[key])
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ZooError(
+            f"{place} does not hold what is needed beside the networks ({reason_of(error)}); make the export again, as "
+            "earlier versions left it out."
+        ) from error
 
 
 def load_networks(folder: str | os.PathLike[str], threads: int = 0) -> RunNetwork:

@@ -47,7 +47,7 @@ def detector(model: DetectionModel, run: RunNetwork) -> Detect:
 
 def network_inputs(model: DetectionModel, name: str, images: Iterable[np.ndarray]) -> list[np.ndarray]:
     """What the network `name` gets while `images`, uint8 `[H, W, 3]` each, are detected in TensorFlow."""
-    if name == next(iter(model.networks)):
+    if model.networks[name].rows == 1:  # the canvas: no detection is needed to see it
         return [np.asarray(model.to_canvas(image[None])[0]) for image in images]
     run = in_tensorflow(model)
     seen = []

@@ -198,8 +198,19 @@ class DetectionModel(tf_keras.Model):
 
     @property
     def networks(self) -> dict[str, Network]:
-        """The parts that another runtime can run, the first of which takes the canvas, by name."""
+        """The parts that another runtime can run, by name; one with a row an image takes the canvas."""
         raise NotImplementedError
+
+    @property
+    def remaining_layers(self) -> Sequence[tf_keras.layers.Layer]:
+        """Those whose weights `detect_through` uses itself, outside of the `networks`."""
+        raise NotImplementedError
+
+    @property
+    def remaining_variables(self) -> dict[str, tf.Variable]:
+        """`keyed_variables` of the `remaining_layers`."""
+        remaining = {id(variable) for layer in self.remaining_layers for variable in layer.variables}
+        return {key: variable for key, variable in self.keyed_variables.items() if id(variable) in remaining}
 
     def detect_through(self, run: RunNetwork, canvas: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
         """What `postprocess` gives, with the `networks` run elsewhere and everything between and behind them here.

@@ -161,6 +161,11 @@ class CenterNet(DetectionModel):
 
         return {"heads": Network(heads, (*self.input_shape_hw, 3))}
 
+    @property
+    def remaining_layers(self) -> list[tf_keras.layers.Layer]:
+        """See `DetectionModel.remaining_layers`: the heads that are looked at in few cells."""
+        return [heads[-1] for key, heads in self.heads.items() if key not in self._heads_seen_whole]
+
     def detect_through(self, run: RunNetwork, canvas: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
         """See `DetectionModel.detect_through`."""
         features, *maps = run("heads", canvas)

@@ -203,6 +203,11 @@ class FasterRCNN(DetectionModel):
             ),
         }
 
+    @property
+    def remaining_layers(self) -> list[tf_keras.layers.Layer]:
+        """See `DetectionModel.remaining_layers`."""
+        return [self.box_head]
+
     def detect_through(self, run: RunNetwork, canvas: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
         """See `DetectionModel.detect_through`."""
         *maps, codes, logits = run("proposals", canvas)

@@ -21,7 +21,7 @@ import tf_keras
 from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.modeling import checkpoint
 from tfod_zoo.modeling.boxes import denormalize
-from tfod_zoo.modeling.detection_model import DetectionModel
+from tfod_zoo.modeling.detection_model import DetectionModel, Network, RunNetwork
 from tfod_zoo.modeling.faster_rcnn import post_processing
 from tfod_zoo.modeling.faster_rcnn.losses import BOX_CLASSIFICATION
 from tfod_zoo.modeling.faster_rcnn.matcher import IGNORED, gather_matched, match
@@ -127,6 +127,41 @@ class SlidingWindow(DetectionModel):
         count = windows.shape[1]
         features = self.backbone(tf.reshape(windows, [-1, *windows.shape[2:]]), training=training)
         return tf.reshape(self.classifier(features), [-1, count, self.num_classes + 1])
+
+    @property
+    def networks(self) -> dict[str, Network]:
+        """From an image's windows to the means that the classifier takes, which stays outside: cheap, and a logit in
+        bfloat16 has two digits."""
+        side = self._pyramid.side
+
+        def means(windows: tf.Tensor) -> list[tf.Tensor]:
+            return [self.backbone(self.normalize(windows), training=False)]
+
+        return {"windows": Network(means, (side, side, 3), rows=self._pyramid.count)}
+
+    @property
+    def remaining_layers(self) -> list[tf_keras.layers.Layer]:
+        """See `DetectionModel.remaining_layers`."""
+        return [self.classifier]
+
+    def detect_through(self, run: RunNetwork, canvas: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
+        """See `DetectionModel.detect_through`; an image at a time, as `_every_window`."""
+        logits = []
+        for image in canvas:
+            (means,) = run("windows", self._windows(image))
+            logits.append(self.classifier(means))
+        return self._decode(tf.stack(logits), true_image_shapes)
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def _windows(self, image: tf.Tensor) -> tf.Tensor:
+        """`[H, W, 3]` -> `[N, side, side, 3]`."""
+        return self._pyramid.windows(image[None])[0]
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def _decode(self, logits: tf.Tensor, true_image_shapes: tf.Tensor) -> dict[str, tf.Tensor]:
+        boxes = tf.tile(self._boxes[None], [tf.shape(logits)[0], 1, 1])
+        predictions = {"class_predictions_with_background": logits, "proposal_boxes": boxes}
+        return self.postprocess(predictions, true_image_shapes)
 
     def _sampled(self, groundtruth: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Windows to learn from, what they show, and how much they count, each `[B, second_stage_batch_size]`.
