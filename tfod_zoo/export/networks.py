@@ -47,7 +47,7 @@ def detector(model: DetectionModel, run: RunNetwork) -> Detect:
 
 def network_inputs(model: DetectionModel, name: str, images: Iterable[np.ndarray]) -> list[np.ndarray]:
     """What the network `name` gets while `images`, uint8 `[H, W, 3]` each, are detected in TensorFlow."""
-    if model.networks[name].rows == 1:  # the canvas: no detection is needed to see it
+    if model.networks[name].input_shape == (*model.input_shape_hw, 3):  # no detection is needed to see the canvas
         return [np.asarray(model.to_canvas(image[None])[0]) for image in images]
     run = in_tensorflow(model)
     seen = []

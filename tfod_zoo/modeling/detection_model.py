@@ -70,7 +70,8 @@ class DetectionModel(tf_keras.Model):
       >>> inputs, true_shapes = model.preprocess(picture[None])
       >>> detections = model.postprocess(model(inputs, true_shapes), true_shapes)
 
-    A family implements `normalize`, `call`, `postprocess`, `compute_losses` and `tfod_tree`.
+    A family implements `normalize`, `call`, `postprocess`, `compute_losses` and `tfod_tree`; and `networks`,
+    `remaining_layers` and `detect_through`, so that other runtimes can run it.
 
     Args:
       pipeline: TrainEvalPipelineConfig message.
@@ -198,7 +199,7 @@ class DetectionModel(tf_keras.Model):
 
     @property
     def networks(self) -> dict[str, Network]:
-        """The parts that another runtime can run, by name; one with a row an image takes the canvas."""
+        """The parts that another runtime can run, by name, in the order in which they run."""
         raise NotImplementedError
 
     @property
