@@ -63,11 +63,11 @@ def data(model, tmp_path_factory):
 
 def test_a_cost_is_the_model_s_map_less_the_export_s(model, data):
     labelled = LabelledData(model, with_eval_data(model.pipeline, **data))
-    same = labelled.cost(in_tensorflow(model))
+    same = labelled.cost(model, in_tensorflow(model))
     assert same.images == 3 and data["dataset"] in same.dataset
     assert list(same.model) == ["DetectionBoxes_Precision/mAP"] and same.model["DetectionBoxes_Precision/mAP"] > 50
     assert abs(same.points) < 1e-6 and not same.beyond()
-    other = labelled.cost(in_tensorflow(model_of(1)))
+    other = labelled.cost(model, in_tensorflow(model_of(1)))
     assert other.model == same.model and other.points > 10 and "points of mAP" in other.beyond()
 
 

@@ -67,10 +67,10 @@ class LabelledData:
         self.model, self.pipeline, self._limit, self._progress = model, pipeline, limit, progress
         self._images = 0
 
-    def cost(self, run: RunNetwork) -> MapCost:
-        """That of the model with its networks run by `run`."""
+    def cost(self, loaded: DetectionModel, run: RunNetwork) -> MapCost:
+        """That of an export: `loaded` has its remaining weights, `run` its networks."""
         of_model = self._of_model
-        of_export = self._measure("the export's mAP", functools.partial(self.model.detect_through, run))
+        of_export = self._measure("the export's mAP", functools.partial(loaded.detect_through, run))
         dataset = ", ".join(self.pipeline.eval_input_reader[0].tf_record_input_reader.input_path)
         return MapCost(dataset, self._images, of_model, of_export)
 

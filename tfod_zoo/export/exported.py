@@ -98,8 +98,9 @@ def export_networks(
                     room.convert(name, model.networks[name], unfinished, each, inputs)
             with _refusing(f"{format} {precision} was converted, and does not run"):
                 run = room.load(unfinished, networks, threads=0)
-                agreement = compare_with_model(model, _without_networks(unfinished), run, images)
-                cost = labelled.cost(run) if labelled and precision in QUANTIZED else None
+                loaded = _without_networks(unfinished)
+                agreement = compare_with_model(model, loaded, run, images)
+                cost = labelled.cost(loaded, run) if labelled and precision in QUANTIZED else None
             beyond = cost.beyond() if cost else agreement.beyond(precision)
             kept_all_the_same = lenient and not agreement.outputs_beyond(precision)
             if not beyond or kept_all_the_same:
