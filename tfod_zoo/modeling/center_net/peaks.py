@@ -51,10 +51,10 @@ def highest_peaks(
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
     """`top_k_peaks` of `heatmap_peaks` of a map's probabilities, mostly without computing these.
 
-    A CPU would pass six times over a million values to find a hundred. Instead: where a cell's best class is the best
-    of its neighbours' too, there is a peak. The k-th best of those peaks is a bound that no peak sought is below, and
-    seldom are more than some hundred values above it: only they and their neighbours are looked at. Where there are
-    more, as on a flat map, everything is.
+    A CPU would pass six times over a million values to find a hundred. Instead: some hundred of the highest values are
+    compared with their neighbours, in the order of `top_k_peaks`, ties included (a map in low precision has many).
+    Where there are as many peaks among them as are sought, no other value comes before one of these. Where there are
+    fewer, as on a map with few peaks at all, everything is looked at.
 
     Args:
       logits: `[B, H, W, D]` float32, static H, W and D; channels from `classes` on have the probability 0.
@@ -73,39 +73,24 @@ def highest_peaks(
     count = max(_CANDIDATES * k, _LEAST_CANDIDATES)
     if height * width <= count or not on_plain_cpu():
         return among_all()
-    best = tf.sigmoid(tf.reduce_max(logits, -1)) * inside[..., 0]
-    # TensorFlow's max pooling is slow for a single channel.
-    highest = tf.pad(best, [[0, 0], [1, 1], [1, 1]])
-    highest = tf.maximum(tf.maximum(highest[:, :-2], highest[:, 1:-1]), highest[:, 2:])
-    highest = tf.maximum(tf.maximum(highest[..., :-2], highest[..., 1:-1]), highest[..., 2:])
-    bound = tf.math.top_k(tf.reshape(tf.where(best >= highest, best, 0.0), [-1, height * width]), k).values[:, -1:]
-    best = tf.reshape(best, [-1, height * width])
-    _, cells = tf.math.top_k(best, count)
+    flat_inside = tf.reshape(inside, [-1, height * width])
+    best = tf.sigmoid(tf.reshape(tf.reduce_max(logits, -1), [-1, height * width])) * flat_inside
+    _, cells = tf.math.top_k(best, count)  # the `count` highest values lie in these
     cells = tf.sort(cells, axis=-1)  # in the map's order, which settles ties
     by_cell = tf.gather(tf.reshape(logits, [-1, height * width, channels]), cells, batch_dims=1)
-    flat_inside = tf.reshape(inside, [-1, height * width])
     values = tf.sigmoid(by_cell[..., :classes]) * tf.gather(flat_inside, cells, batch_dims=1)[..., None]
-    values = tf.reshape(values, [-1, count * classes])
+    values, index = tf.math.top_k(tf.reshape(values, [-1, count * classes]), count)
+    cell, channel = tf.gather(cells, index // classes, batch_dims=1), index % classes
+    y, x = cell // width, cell % width
 
-    def at_least_bound(of: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_max(tf.reduce_sum(tf.cast(of >= bound, tf.int32), -1))
-
-    def among_candidates() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        _, index = tf.math.top_k(values, count)
-        index = tf.sort(index, axis=-1)
-        cell, channel = tf.gather(cells, index // classes, batch_dims=1), index % classes
-        y, x = cell // width, cell % width
-        around = tf.constant([[i, j] for i in (-1, 0, 1) for j in (-1, 0, 1)])
-        rows, columns = y[..., None] + around[:, 0], x[..., None] + around[:, 1]
-        on_map = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        near = tf.clip_by_value(rows, 0, height - 1) * width + tf.clip_by_value(columns, 0, width - 1)
-        flat_logits = tf.reshape(logits, [-1, height * width * channels])
-        neighbours = tf.sigmoid(tf.gather(flat_logits, near * channels + channel[..., None], batch_dims=1))
-        neighbours *= tf.gather(flat_inside, near, batch_dims=1)
-        highest = tf.reduce_max(tf.where(on_map, neighbours, 0.0), -1)
-        own = tf.gather(values, index, batch_dims=1)
-        scores, chosen = tf.math.top_k(tf.where(highest - own < PEAK_TOLERANCE, own, 0.0), k)
-        return scores, *(tf.gather(of, chosen, batch_dims=1) for of in (y, x, channel))
-
-    few = (at_least_bound(best) <= count) & (at_least_bound(values) <= count)
-    return tf.cond(few, among_candidates, among_all)
+    around = tf.constant([[i, j] for i in (-1, 0, 1) for j in (-1, 0, 1)])
+    rows, columns = y[..., None] + around[:, 0], x[..., None] + around[:, 1]
+    on_map = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    near = tf.clip_by_value(rows, 0, height - 1) * width + tf.clip_by_value(columns, 0, width - 1)
+    flat_logits = tf.reshape(logits, [-1, height * width * channels])
+    neighbours = tf.sigmoid(tf.gather(flat_logits, near * channels + channel[..., None], batch_dims=1))
+    neighbours *= tf.gather(flat_inside, near, batch_dims=1)
+    highest = tf.reduce_max(tf.where(on_map, neighbours, 0.0), -1)
+    scores, chosen = tf.math.top_k(tf.where(highest - values < PEAK_TOLERANCE, values, 0.0), k)
+    found = (scores, *(tf.gather(of, chosen, batch_dims=1) for of in (y, x, channel)))
+    return tf.cond(tf.reduce_all(scores > 0), lambda: found, among_all)
