@@ -129,6 +129,21 @@ def test_two_stages_are_two_networks(two_stages, tmp_path, format):
         np.testing.assert_allclose(found[key], value, rtol=1e-3, atol=1e-3, err_msg=key)
 
 
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_features_leave_openvino_by_a_way_of_their_own(boxes, tmp_path, precision):
+    """Sharing it with the layers that go on costs the runtime up to an eighth of a network's time."""
+    needed("openvino", precision)
+    import openvino
+
+    folder = export_networks(boxes, tmp_path, IMAGES, format="openvino", precision=precision, lenient=True, say=quiet)
+    features, heatmap = openvino.Core().read_model(folder / "heads.xml").outputs
+    assert "Identity:0" in features.get_names() and "Identity_1:0" in heatmap.get_names()
+    transposition = features.get_node().input_value(0)
+    activation = transposition.get_node().input_value(0)
+    assert (transposition.get_node().get_type_name(), activation.get_node().get_type_name()) == ("Transpose", "Relu")
+    assert len(transposition.get_target_inputs()) == len(activation.get_target_inputs()) == 1
+
+
 @pytest.mark.parametrize("name", [BOXES, KEYPOINTS, DECONVOLUTIONS, FEATURES, PYRAMID])
 def test_what_is_loaded_has_the_weights_outside_of_the_networks_too(tmp_path, name):
     model = small(name, *(["model.faster_rcnn.first_stage_max_proposals=16"] if name == PYRAMID else []))

@@ -8,8 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tfod_zoo
+from tfod_zoo.config.pipeline import apply_override
 from tfod_zoo.modeling.center_net import decoding, losses, peaks, targets
+from tfod_zoo.modeling.center_net.feature_extractors import CAFFE_MEANS_BGR, caffe_scaling
 from tfod_zoo.modeling.center_net.heads import OnDemand, prediction_head, sees_one_patch
+from tfod_zoo.modeling.placement import for_another_runtime
 
 
 @pytest.mark.parametrize(
@@ -218,3 +221,21 @@ def test_detections_need_few_cells_of_most_heads(name, monkeypatch):
     assert found.keys() == want.keys()
     for key, value in want.items():
         np.testing.assert_allclose(found[key], value, atol=1e-4, err_msg=key)
+
+
+def test_means_and_deviations_are_those_of_bgr_where_the_config_orders_so():
+    pipeline = tfod_zoo.generate_pipeline("centernet_mobilenetv2fpn_512x512_coco17_od", image_size=64)
+    for override in ("bgr_ordering=true", "channel_means=[1, 20, 90]", "channel_stds=[2, 3, 5]"):
+        apply_override(pipeline, f"model.center_net.feature_extractor.{override}")
+    model = tfod_zoo.build(pipeline)
+    canvas = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
+    wanted = (canvas[..., ::-1] - np.float32([1, 20, 90])) / np.float32([2, 3, 5])
+    np.testing.assert_allclose(model.normalize(tf.constant(canvas)), model.extractor.scale(wanted), rtol=1e-6)
+
+
+def test_other_runtimes_get_the_same_pixels_in_bgr():
+    canvas = np.random.default_rng(0).uniform(0, 255, (2, 8, 6, 3)).astype(np.float32)
+    wanted = canvas[..., ::-1] - np.float32(CAFFE_MEANS_BGR)
+    np.testing.assert_array_equal(caffe_scaling(tf.constant(canvas)), wanted)
+    with for_another_runtime():
+        np.testing.assert_array_equal(caffe_scaling(tf.constant(canvas)), wanted)

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -16,15 +17,24 @@ from tfod_zoo.modeling.backbones.resnet_v1_small import resnet_v1_small
 from tfod_zoo.modeling.backbones.resnet_v2 import resnet_v2
 from tfod_zoo.modeling.necks.deconvolution import Deconvolution
 from tfod_zoo.modeling.necks.fpn import TopDownPyramid
+from tfod_zoo.modeling.placement import in_another_runtime
 
 OUTPUT_STRIDE = 4  # input pixels per output cell, for every extractor
 BODY_STRIDE = 32  # input pixels per cell of the coarsest map of a classification network
 CAFFE_MEANS_BGR = (103.939, 116.779, 123.68)  # ImageNet means that Keras applications' "caffe" mode subtracts
 
 
+def reverse_channels(images: tf.Tensor) -> tf.Tensor:
+    """RGB <-> BGR, `[B, H, W, 3]` float32."""
+    if in_another_runtime():  # OpenVINO 2026.4 reverses 512x512 pixels in 1.2 ms, a fiftieth of a ResNet-50 in bfloat16
+        return tf.nn.conv2d(images, np.eye(3, dtype=np.float32)[None, None, ::-1], 1, "VALID")
+    return tf.reverse(images, [-1])
+
+
 def caffe_scaling(images: tf.Tensor) -> tf.Tensor:
     """RGB in 0..255 -> BGR around zero, as ResNet V1 expects."""
-    return tf.reverse(images, [-1]) - tf.constant(CAFFE_MEANS_BGR)
+    # Reversed last: around zero, low precision loses less.
+    return reverse_channels(images - tf.constant(CAFFE_MEANS_BGR[::-1]))
 
 
 def unit_scaling(images: tf.Tensor) -> tf.Tensor:

@@ -9,7 +9,12 @@ from tfod_zoo.errors import UsageError, ZooError
 from tfod_zoo.modeling import checkpoint
 from tfod_zoo.modeling.center_net import decoding, keypoint_targets, losses, targets
 from tfod_zoo.modeling.center_net.config_check import check_config
-from tfod_zoo.modeling.center_net.feature_extractors import FEATURE_EXTRACTORS, OUTPUT_STRIDE, required_multiple
+from tfod_zoo.modeling.center_net.feature_extractors import (
+    FEATURE_EXTRACTORS,
+    OUTPUT_STRIDE,
+    required_multiple,
+    reverse_channels,
+)
 from tfod_zoo.modeling.center_net.heads import OnDemand, heatmap_filled_up, prediction_head, sees_one_patch
 from tfod_zoo.modeling.center_net.keypoint_decoding import decode_keypoints
 from tfod_zoo.modeling.center_net.keypoint_losses import keypoint_losses
@@ -74,13 +79,14 @@ class CenterNet(DetectionModel):
     def normalize(self, canvas: tf.Tensor) -> tf.Tensor:
         """See `DetectionModel.normalize`; padding is normalised with the rest (spec, trap 2)."""
         config = self.pipeline.model.center_net.feature_extractor
-        if config.bgr_ordering:
-            canvas = tf.reverse(canvas, [-1])
-        if config.channel_means:
-            canvas -= tf.constant(list(config.channel_means), tf.float32)
-        if config.channel_stds:
-            canvas /= tf.constant(list(config.channel_stds), tf.float32)
-        return self.extractor.scale(canvas)
+        means, stds = list(config.channel_means), list(config.channel_stds)
+        if config.bgr_ordering:  # of means and deviations, too
+            means, stds = means[::-1], stds[::-1]
+        if means:
+            canvas -= tf.constant(means, tf.float32)
+        if stds:
+            canvas /= tf.constant(stds, tf.float32)
+        return self.extractor.scale(reverse_channels(canvas) if config.bgr_ordering else canvas)
 
     def call(
         self,
