@@ -6,6 +6,7 @@ same process. TFOD's figures were taken the same way.
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import subprocess
@@ -81,7 +82,12 @@ def run_each(script: str, names: list[str], measure: Callable[[str], int]) -> in
       script: the benchmark's `__file__`.
       measure: prints a line, and returns 0 where the name is within its bounds.
     """
-    if len(sys.argv) > 1:
-        return measure(sys.argv[1])
+    parser = argparse.ArgumentParser(
+        description=sys.modules["__main__"].__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", nargs="?", choices=names, metavar="NAME", help=f"{', '.join(names)}; all by default")
+    name = parser.parse_args().name
+    if name:
+        return measure(name)
     print(machine_line(describe_machine()), flush=True)
     return max(subprocess.run([sys.executable, script, name], check=False).returncode for name in names)
